@@ -1,0 +1,71 @@
+# Needs make and Python 3.11 or newer, nothing else. `make` alone lists the verbs.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+# A recipe that fails must not leave a target that looks made.
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Which interpreter makes the environment; when empty, scripts/find_python.sh looks for one.
+PYTHON ?=
+PYTEST_ARGS ?=
+# What `make lock` passes on: --upgrade, or --upgrade-package NAME.
+LOCK_ARGS ?=
+
+# What ruff reads; what mypy reads strictly.
+LINTED := .
+TYPED := app stripe_sandbox main.py sandbox_mode.py scripts
+
+.PHONY: help install run test check lint types format coverage lock image-check clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## Make .venv and install the locked packages
+
+$(STAMP): requirements-dev.lock
+	@python=$$(PYTHON='$(PYTHON)' sh scripts/find_python.sh) && "$$python" scripts/make_venv.py $(VENV) $<
+
+run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004 by default)
+	$(BIN)/python main.py --sandbox
+
+test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types ## lint and types
+
+lint: $(STAMP) ## ruff, its formatter in checking mode, hadolint
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/hadolint Dockerfile
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy $(TYPED)
+
+format: $(STAMP) ## Let ruff mend and lay out the code
+	$(BIN)/ruff check --fix $(LINTED)
+	$(BIN)/ruff format $(LINTED)
+
+coverage: $(STAMP) ## The test suite with branch coverage, and the lines it missed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+image-check: $(STAMP) ## Run the Dockerfile's steps without Docker and look at the result
+	$(BIN)/python scripts/check_image_steps.py
+
+# The runtime lock comes first and binds the other, so that tests run on the versions that are shipped.
+# One resolution for every Python and system (--universal): the same files serve the laptop and the image.
+UV_COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+lock: $(STAMP) ## Re-make both locks from requirements*.txt (LOCK_ARGS=--upgrade for newer versions)
+	@test -x .venv-lock/bin/uv || { $(BIN)/python -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet 'uv>=0.9,<1'; }
+	$(UV_COMPILE) $(LOCK_ARGS) --output-file requirements.lock requirements.txt
+	$(UV_COMPILE) $(LOCK_ARGS) --constraints requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+
+clean: ## Remove the environment, the caches and the reports
+	rm -rf $(VENV) $(VENV).guard .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
