@@ -1,0 +1,171 @@
+"""The wiring: services built once in the lifespan, and the aliases by which routes ask for them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.auth import Caller, current_caller
+from app.domain.clock import Clock, utc_now
+from app.gateways.stripe import open_stripe_gateway
+from app.metrics import Metrics
+from app.repositories.database import Databases
+from app.repositories.idempotency_keys import IdempotencyKeyRepository
+from app.repositories.indexes import (
+    IDEMPOTENCY_KEYS,
+    LOCKS,
+    ORDERS,
+    PAYMENTS,
+    WEBHOOK_EVENTS,
+    create_indexes,
+)
+from app.repositories.locks import LockRepository
+from app.repositories.orders import OrderRepository
+from app.repositories.payments import PaymentRepository
+from app.repositories.users import UserRepository
+from app.repositories.webhook_events import WebhookEventRepository
+from app.services.card_outcomes import CardOutcomes
+from app.services.checkout import CheckoutService, Redirects
+from app.services.credits import CreditsService
+from app.services.fulfilment import FulfilmentService
+from app.services.health import HealthService
+from app.services.history import HistoryService
+from app.services.idempotency import IdempotencyService
+from app.services.intents import IntentService
+from app.services.ledger import PaymentLedger, ReconcilePolicy
+from app.services.lookup import PaymentLookup
+from app.services.purchases import Pricing
+from app.services.reconciliation import ReconciliationService
+from app.services.refunds import RefundService
+from app.services.webhooks import WebhookService
+from app.settings import Settings
+
+DatabaseConnector = Callable[[Settings], AbstractAsyncContextManager[Databases]]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that routes and commands call."""
+
+    intents: IntentService
+    checkout: CheckoutService
+    credits: CreditsService
+    refunds: RefundService
+    lookup: PaymentLookup
+    history: HistoryService
+    webhooks: WebhookService
+    idempotency: IdempotencyService
+    reconciliation: ReconciliationService
+    health: HealthService
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, metrics: Metrics, connect: DatabaseConnector, clock: Clock = utc_now
+) -> AsyncIterator[Services]:
+    """Connects, makes the indexes and builds the services; closes the pools at the end.
+
+    Raises DatabaseUnavailable when the payments database does not answer. The auth database may be
+    away: cards sell without it.
+    """
+    async with connect(settings) as databases, open_stripe_gateway(settings, metrics) as gateway:
+        await create_indexes(databases.payments)
+        own = databases.payments
+        payments = PaymentRepository(own[PAYMENTS])
+        orders = OrderRepository(own[ORDERS])
+        events = WebhookEventRepository(
+            own[WEBHOOK_EVENTS], retention=timedelta(days=settings.webhook_event_retention_days)
+        )
+        users = UserRepository(
+            databases.auth[settings.auth_users_collection],
+            credits_field=settings.auth_credits_field,
+        )
+        policy = ReconcilePolicy(
+            after=timedelta(seconds=settings.reconcile_after_seconds),
+            abandon_after=timedelta(seconds=settings.abandon_after_seconds),
+        )
+        pricing = Pricing(
+            credit_value=settings.credit_value_cents, max_amount=settings.max_amount_cents
+        )
+        redirects = Redirects(
+            success_url=settings.payment_success_url,
+            cancel_url=settings.payment_cancel_url,
+            allowed_origins=settings.redirect_origins,
+        )
+
+        ledger = PaymentLedger(payments, clock=clock, policy=policy, metrics=metrics)
+        lookup = PaymentLookup(payments)
+        fulfilment = FulfilmentService(ledger, orders, clock=clock)
+        outcomes = CardOutcomes(ledger, fulfilment, gateway, clock=clock)
+        intents = IntentService(ledger, lookup, outcomes, gateway, pricing, clock=clock)
+        checkout = CheckoutService(
+            ledger, lookup, outcomes, gateway, pricing, redirects, clock=clock
+        )
+        credits = CreditsService(ledger, fulfilment, users, pricing, clock=clock)
+        refunds = RefundService(
+            ledger,
+            lookup,
+            fulfilment,
+            users,
+            gateway,
+            allow_user_refunds=settings.allow_user_refunds,
+            clock=clock,
+        )
+        webhooks = WebhookService(
+            events,
+            payments,
+            ledger,
+            outcomes,
+            refunds,
+            gateway,
+            livemode=settings.mode == "live",
+            clock=clock,
+            metrics=metrics,
+        )
+        yield Services(
+            intents=intents,
+            checkout=checkout,
+            credits=credits,
+            refunds=refunds,
+            lookup=lookup,
+            history=HistoryService(payments, orders),
+            webhooks=webhooks,
+            idempotency=IdempotencyService(
+                IdempotencyKeyRepository(own[IDEMPOTENCY_KEYS]), clock=clock
+            ),
+            reconciliation=ReconciliationService(
+                payments,
+                events,
+                LockRepository(own[LOCKS]),
+                ledger,
+                intents,
+                checkout,
+                credits,
+                outcomes,
+                refunds,
+                fulfilment,
+                webhooks,
+                gateway,
+                clock=clock,
+                metrics=metrics,
+            ),
+            health=HealthService(databases),
+        )
+
+
+def get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+ServicesDep = Annotated[Services, Depends(get_services)]
+CallerDep = Annotated[Caller, Depends(current_caller)]

@@ -1,0 +1,178 @@
+"""The payment provider as the services see it: snapshots of its objects, and the calls we make."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from app.domain.payments import Dispute, Failure, Payment
+from app.domain.refunds import Refund, RefundStatus
+from app.errors import StripeFailed
+
+
+class IntentStatus(StrEnum):
+    """https://docs.stripe.com/payments/paymentintents/lifecycle"""
+
+    REQUIRES_PAYMENT_METHOD = "requires_payment_method"
+    REQUIRES_CONFIRMATION = "requires_confirmation"
+    REQUIRES_ACTION = "requires_action"
+    REQUIRES_CAPTURE = "requires_capture"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSnapshot:
+    """A PaymentIntent at one moment. ``status`` is Stripe's word, see IntentStatus.
+
+    ``payment_id`` is ours, from the metadata. ``attempt`` is the latest charge; ``failure`` is the
+    last payment error and ``failed_attempt`` the charge (or payment method) that it belongs to.
+    """
+
+    stripe_payment_intent_id: str
+    status: str
+    amount: int
+    amount_received: int
+    currency: str
+    payment_id: str | None = None
+    attempt: str | None = None
+    failure: Failure | None = None
+    failed_attempt: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSnapshot:
+    """A Checkout Session. ``status`` is open, complete or expired; ``payment_status`` paid, unpaid
+    or no_payment_required (https://docs.stripe.com/api/checkout/sessions/object).
+    """
+
+    stripe_checkout_session_id: str
+    status: str
+    payment_status: str
+    amount_total: int
+    currency: str
+    payment_id: str | None = None
+    stripe_payment_intent_id: str | None = None
+    url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSnapshot:
+    """``refund_id`` and ``payment_id`` are ours, from the metadata; None for a dashboard refund."""
+
+    stripe_refund_id: str
+    status: RefundStatus
+    amount: int
+    stripe_payment_intent_id: str | None
+    refund_id: str | None = None
+    payment_id: str | None = None
+    reason: str | None = None
+    failure_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeSnapshot:
+    """``amount_refunded`` is the sum of all refunds of the charge."""
+
+    stripe_charge_id: str
+    amount_refunded: int
+    stripe_payment_intent_id: str | None
+    payment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeSnapshot:
+    dispute: Dispute
+    stripe_payment_intent_id: str | None
+
+
+EventObject = IntentSnapshot | SessionSnapshot | RefundSnapshot | ChargeSnapshot | DisputeSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class EventSnapshot:
+    """A verified or fetched event. ``object`` is None for objects that no flow of ours reads."""
+
+    stripe_event_id: str
+    type: str
+    livemode: bool
+    created_at: datetime
+    object: EventObject | None
+    payload: str = field(repr=False)
+
+
+class CardDeclined(Exception):
+    """A definitive decline of one attempt. ``intent`` is the PaymentIntent after it."""
+
+    def __init__(self, failure: Failure, intent: IntentSnapshot | None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.intent = intent
+
+
+class StripeRefused(StripeFailed):
+    """Stripe understood the request and did not do it: definitive, repeating it changes nothing.
+
+    Every other failure (StripeFailed, StripeUnavailable, StripeTimeout) leaves the outcome unknown
+    or the request unexecuted, and may be repeated with the same idempotency key.
+    """
+
+    def __init__(self, message: str, *, stripe_code: str | None, param: str | None) -> None:
+        super().__init__("Stripe refused the request.")
+        self.stripe_message = message
+        self.stripe_code = stripe_code
+        self.param = param
+
+
+class StripeObjectMissing(StripeRefused):
+    """There is no such object at Stripe (any more, or in this mode)."""
+
+
+class PaymentGateway(Protocol):
+    """Every POST carries an idempotency key derived from our own records, so that it can be
+    repeated after a crash. Raises CardDeclined, StripeRefused, or a DependencyFailure (outcome
+    unknown).
+    """
+
+    async def create_payment_intent(self, payment: Payment) -> IntentSnapshot: ...
+
+    async def retrieve_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot: ...
+
+    async def confirm_payment_intent(
+        self, stripe_payment_intent_id: str, *, payment_method: str | None, confirmation_id: str
+    ) -> IntentSnapshot:
+        """One attempt to pay; ``confirmation_id`` makes repeating the attempt harmless."""
+        ...
+
+    async def cancel_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot: ...
+
+    async def create_checkout_session(self, payment: Payment) -> SessionSnapshot: ...
+
+    async def retrieve_checkout_session(
+        self, stripe_checkout_session_id: str
+    ) -> SessionSnapshot: ...
+
+    async def expire_checkout_session(self, stripe_checkout_session_id: str) -> SessionSnapshot: ...
+
+    async def create_refund(self, payment: Payment, refund: Refund) -> RefundSnapshot: ...
+
+    async def retrieve_refund(self, stripe_refund_id: str) -> RefundSnapshot: ...
+
+    async def list_refunds(self, stripe_payment_intent_id: str) -> Sequence[RefundSnapshot]: ...
+
+    def verify_event(self, payload: bytes, signature: str | None) -> EventSnapshot:
+        """Raises InvalidSignature unless a configured secret signed these very bytes recently."""
+        ...
+
+    def parse_event(self, payload: str) -> EventSnapshot:
+        """For a payload that was verified before it was stored."""
+        ...
+
+    def list_events(
+        self, types: Sequence[str], *, since: datetime
+    ) -> AsyncIterator[Sequence[EventSnapshot]]:
+        """Pages of what happened since then, newest first; Stripe keeps 30 days."""
+        ...

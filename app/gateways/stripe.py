@@ -1,0 +1,589 @@
+"""The only file that talks to Stripe: requests, translation of objects, translation of errors."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import stripe
+from stripe import StripeClient
+
+from app.domain.payments import Dispute, Failure, Payment
+from app.domain.refunds import Refund, RefundStatus
+from app.errors import (
+    AmountTooLarge,
+    AmountTooSmall,
+    InvalidSignature,
+    StripeFailed,
+    StripeNotConfigured,
+    StripeTimeout,
+    StripeUnavailable,
+)
+from app.gateways.payments import (
+    CardDeclined,
+    ChargeSnapshot,
+    DisputeSnapshot,
+    EventObject,
+    EventSnapshot,
+    IntentSnapshot,
+    RefundSnapshot,
+    SessionSnapshot,
+    StripeObjectMissing,
+    StripeRefused,
+)
+from app.metrics import Metrics
+from app.observability import get_logger
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from stripe.params import (
+        EventListParams,
+        PaymentIntentConfirmParams,
+        PaymentIntentCreateParams,
+        RefundCreateParams,
+        RefundListParams,
+    )
+    from stripe.params.checkout import SessionCreateParams
+
+PAYMENT_ID_KEY: Final = "payment_id"
+REFUND_ID_KEY: Final = "refund_id"
+USER_ID_KEY: Final = "user_id"
+REASON_KEY: Final = "reason"
+RESERVED_METADATA_KEYS: Final = frozenset({PAYMENT_ID_KEY, REFUND_ID_KEY, USER_ID_KEY, REASON_KEY})
+
+METADATA_KEYS_LIMIT: Final = 50
+METADATA_KEY_LENGTH: Final = 40
+METADATA_VALUE_LENGTH: Final = 500
+"""https://docs.stripe.com/metadata"""
+
+SIGNATURE_TOLERANCE_SECONDS: Final = 300
+"""https://docs.stripe.com/webhooks#replay-attacks"""
+
+_SDK_RETRIES: Final = 2
+_RATE_LIMIT_RETRIES: Final = 3
+_RATE_LIMIT_WAIT_SECONDS: Final = 0.5
+_PAGE: Final = 100
+
+Object = Mapping[str, Any]
+Answer = TypeVar("Answer")
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_stripe_gateway(
+    settings: Settings, metrics: Metrics
+) -> AsyncIterator["StripeGateway"]:
+    """One pooled HTTP client for the process, bound to the running event loop.
+
+    aiohttp rather than the SDK's default httpx: it carries several times the load when many calls
+    are in flight (https://github.com/encode/httpx/issues/3215).
+    """
+    # Off: it writes a file to the home directory, and the root file system may be read-only.
+    stripe.enable_telemetry = False
+    timeout = aiohttp.ClientTimeout(total=settings.stripe_timeout_seconds)
+    http_client = stripe.AIOHTTPClient(timeout=timeout)
+    try:
+        yield StripeGateway(settings, http_client, metrics)
+    finally:
+        await http_client.close_async()  # type: ignore[no-untyped-call]  # the SDK left it untyped
+
+
+class StripeGateway:
+    """Implements PaymentGateway."""
+
+    def __init__(
+        self, settings: Settings, http_client: stripe.HTTPClient, metrics: Metrics
+    ) -> None:
+        self._secrets = settings.webhook_secrets
+        self._return_url = _without_placeholder(settings.payment_success_url)
+        self._deadline_seconds = settings.stripe_timeout_seconds * 1.5
+        self._slots = asyncio.Semaphore(settings.stripe_max_concurrency)
+        self._metrics = metrics
+        key = settings.stripe_secret_key.get_secret_value()
+        self._client = (
+            StripeClient(
+                key,
+                http_client=http_client,
+                # Unset means no retry at all for a StripeClient, whatever the module-level default.
+                max_network_retries=_SDK_RETRIES,
+                base_addresses={"api": settings.stripe_api_base.rstrip("/")}
+                if settings.stripe_api_base
+                else {},
+            )
+            if key
+            else None
+        )
+
+    # PaymentIntents: https://docs.stripe.com/api/payment_intents
+
+    async def create_payment_intent(self, payment: Payment) -> IntentSnapshot:
+        # Payment methods are chosen in the Dashboard: `payment_method_types` is no longer accepted.
+        params: PaymentIntentCreateParams = {
+            "amount": payment.amount,
+            "currency": payment.currency,
+            "automatic_payment_methods": {"enabled": True},
+            "metadata": _metadata(payment),
+        }
+        return intent_snapshot(
+            await self._post(
+                "payment_intents.create",
+                lambda client, options: client.v1.payment_intents.create_async(params, options),
+                key=f"payment_intent:{payment.payment_id}",
+            )
+        )
+
+    async def retrieve_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot:
+        return intent_snapshot(
+            await self._get(
+                "payment_intents.retrieve",
+                lambda client: client.v1.payment_intents.retrieve_async(stripe_payment_intent_id),
+            )
+        )
+
+    async def confirm_payment_intent(
+        self, stripe_payment_intent_id: str, *, payment_method: str | None, confirmation_id: str
+    ) -> IntentSnapshot:
+        # Some payment methods redirect, so a confirmation from a server must say where to come back
+        # to: https://docs.stripe.com/changelog/2023-08-16/automatic-payment-methods
+        params: PaymentIntentConfirmParams = {"return_url": self._return_url}
+        if payment_method is not None:
+            params["payment_method"] = payment_method
+        return intent_snapshot(
+            await self._post(
+                "payment_intents.confirm",
+                lambda client, options: client.v1.payment_intents.confirm_async(
+                    stripe_payment_intent_id, params, options
+                ),
+                # One key for each attempt: Stripe replays a decline to the same key for a day.
+                key=f"confirm:{confirmation_id}",
+            )
+        )
+
+    async def cancel_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot:
+        return intent_snapshot(
+            await self._post(
+                "payment_intents.cancel",
+                lambda client, options: client.v1.payment_intents.cancel_async(
+                    stripe_payment_intent_id, {"cancellation_reason": "abandoned"}, options
+                ),
+            )
+        )
+
+    # Checkout Sessions: https://docs.stripe.com/api/checkout/sessions
+
+    async def create_checkout_session(self, payment: Payment) -> SessionSnapshot:
+        if payment.checkout is None:
+            raise ValueError(f"{payment.payment_id} was not made for Checkout")
+        metadata = _metadata(payment)
+        params: SessionCreateParams = {
+            "mode": "payment",
+            "line_items": [
+                {
+                    "quantity": item.quantity,
+                    "price_data": {
+                        "currency": payment.currency,
+                        "unit_amount": item.price_cents,
+                        "product_data": {"name": item.title or item.book_id},
+                    },
+                }
+                for item in payment.items
+            ],
+            "success_url": payment.checkout.success_url,
+            "cancel_url": payment.checkout.cancel_url,
+            "client_reference_id": payment.payment_id,
+            # A session's metadata is not copied to its PaymentIntent, so both get it.
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+        }
+        if payment.checkout.customer_email is not None:
+            params["customer_email"] = payment.checkout.customer_email
+        return session_snapshot(
+            await self._post(
+                "checkout.sessions.create",
+                lambda client, options: client.v1.checkout.sessions.create_async(params, options),
+                key=f"checkout_session:{payment.payment_id}",
+            )
+        )
+
+    async def retrieve_checkout_session(self, stripe_checkout_session_id: str) -> SessionSnapshot:
+        return session_snapshot(
+            await self._get(
+                "checkout.sessions.retrieve",
+                lambda client: client.v1.checkout.sessions.retrieve_async(
+                    stripe_checkout_session_id
+                ),
+            )
+        )
+
+    async def expire_checkout_session(self, stripe_checkout_session_id: str) -> SessionSnapshot:
+        return session_snapshot(
+            await self._post(
+                "checkout.sessions.expire",
+                lambda client, options: client.v1.checkout.sessions.expire_async(
+                    stripe_checkout_session_id, {}, options
+                ),
+            )
+        )
+
+    # Refunds: https://docs.stripe.com/api/refunds
+
+    async def create_refund(self, payment: Payment, refund: Refund) -> RefundSnapshot:
+        metadata = {PAYMENT_ID_KEY: payment.payment_id, REFUND_ID_KEY: refund.refund_id}
+        if payment.stripe_payment_intent_id is None:
+            raise ValueError(f"{payment.payment_id} has no PaymentIntent to refund")
+        params: RefundCreateParams = {
+            "payment_intent": payment.stripe_payment_intent_id,
+            "amount": refund.amount,
+            "metadata": metadata,
+        }
+        match refund.reason:
+            case "duplicate" | "fraudulent" | "requested_by_customer" as reason:
+                params["reason"] = reason
+            case str() as free_text:
+                metadata[REASON_KEY] = free_text
+        return refund_snapshot(
+            await self._post(
+                "refunds.create",
+                lambda client, options: client.v1.refunds.create_async(params, options),
+                key=f"refund:{refund.refund_id}",
+            )
+        )
+
+    async def retrieve_refund(self, stripe_refund_id: str) -> RefundSnapshot:
+        return refund_snapshot(
+            await self._get(
+                "refunds.retrieve",
+                lambda client: client.v1.refunds.retrieve_async(stripe_refund_id),
+            )
+        )
+
+    async def list_refunds(self, stripe_payment_intent_id: str) -> Sequence[RefundSnapshot]:
+        params: RefundListParams = {"payment_intent": stripe_payment_intent_id, "limit": _PAGE}
+        pages = self._pages(
+            "refunds.list", lambda client, page: client.v1.refunds.list_async({**params, **page})
+        )
+        return [refund_snapshot(refund) async for page in pages for refund in page]
+
+    # Events: https://docs.stripe.com/api/events
+
+    async def list_events(
+        self, types: Sequence[str], *, since: datetime
+    ) -> AsyncIterator[Sequence[EventSnapshot]]:
+        params: EventListParams = {
+            "types": list(types),
+            "created": {"gte": int(since.timestamp())},
+            "limit": _PAGE,
+        }
+        pages = self._pages(
+            "events.list", lambda client, page: client.v1.events.list_async({**params, **page})
+        )
+        async for page in pages:
+            yield [event_snapshot(event, json.dumps(event)) for event in page]
+
+    def verify_event(self, payload: bytes, signature: str | None) -> EventSnapshot:
+        if not self._secrets:
+            raise StripeNotConfigured(
+                "No webhook secret is configured, so no event can be verified.", retry_after=60
+            )
+        if not signature:
+            raise InvalidSignature("The Stripe-Signature header is missing.")
+        # Verified apart from parsing: the SDK's construct_event costs twenty times as much, and the
+        # event is stored as it came.
+        try:
+            text = payload.decode()
+            verified = any(_is_signed(text, signature, secret) for secret in self._secrets)
+        except (UnicodeDecodeError, TypeError, ValueError):
+            verified = False
+        if not verified:
+            raise InvalidSignature("The Stripe-Signature header does not match the body.")
+        try:
+            return self.parse_event(text)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidSignature("The body is signed but is not a Stripe event.") from error
+
+    def parse_event(self, payload: str) -> EventSnapshot:
+        return event_snapshot(json.loads(payload), payload)
+
+    # How a call is made
+
+    async def _post(
+        self,
+        operation: str,
+        send: Callable[[StripeClient, Any], Awaitable[Any]],
+        *,
+        key: str | None = None,
+    ) -> Object:
+        """Without a ``key`` the SDK's random one covers its own retries: enough for calls that are
+        refused when they were done before.
+        """
+        options = {"idempotency_key": key} if key else {}
+        return await self._call(operation, lambda client: send(client, options))
+
+    async def _get(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
+        return await self._call(operation, send)
+
+    async def _pages(
+        self, operation: str, list_page: Callable[[StripeClient, Any], Awaitable[Any]]
+    ) -> AsyncIterator[Sequence[Object]]:
+        """https://docs.stripe.com/api/pagination"""
+        page: dict[str, str] = {}
+        while True:
+            answer = await self._call(operation, partial(list_page, page=page))
+            if answer["data"]:
+                yield answer["data"]
+            if not answer["has_more"]:
+                return
+            page = {"starting_after": answer["data"][-1]["id"]}
+
+    async def _call(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
+        client = self._client
+        if client is None:
+            raise StripeNotConfigured("STRIPE_SECRET_KEY is not set.")
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            async with asyncio.timeout(self._deadline_seconds), self._slots:
+                answer: Object = (await self._retrying_rate_limits(client, send)).to_dict()
+                return answer
+        except BaseException as error:
+            outcome = type(error).__name__
+            translated = translate_error(error)
+            if translated is None:
+                raise
+            if not isinstance(translated, CardDeclined | AmountTooSmall | AmountTooLarge):
+                log.warning(
+                    "stripe.request_failed",
+                    operation=operation,
+                    error=outcome,
+                    stripe_code=_code_of(error),
+                    stripe_request_id=getattr(error, "request_id", None),
+                )
+            raise translated from error
+        finally:
+            self._metrics.observe_stripe_request(operation, outcome, time.perf_counter() - started)
+
+    async def _retrying_rate_limits(
+        self, client: StripeClient, send: Callable[[StripeClient], Awaitable[Any]]
+    ) -> Any:
+        """The SDK retries lost connections, 409 and 5xx, but not 429, which Stripe did not execute.
+
+        https://docs.stripe.com/rate-limits
+        """
+        for retry in range(_RATE_LIMIT_RETRIES):
+            try:
+                return await send(client)
+            except stripe.RateLimitError:
+                longest = _RATE_LIMIT_WAIT_SECONDS * 2**retry
+                await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        return await send(client)
+
+
+def translate_error(error: BaseException) -> Exception | None:
+    """What the services are told; None for what is not Stripe's doing.
+
+    By the caller's next move, most specific class first: https://docs.stripe.com/error-low-level
+    """
+    match error:
+        case stripe.CardError():
+            return CardDeclined(_failure_of(error), _intent_of(error))
+        case stripe.RateLimitError():
+            return StripeUnavailable("Stripe is busy; please try again.", retry_after=5)
+        case stripe.IdempotencyError():
+            return StripeFailed("Stripe knows this request under other parameters.")
+        case stripe.AuthenticationError() | stripe.PermissionError():
+            return StripeFailed("Stripe does not accept this service's key.")
+        case stripe.InvalidRequestError(code="amount_too_small"):
+            return AmountTooSmall("The amount is below Stripe's minimum charge.")
+        case stripe.InvalidRequestError(code="amount_too_large"):
+            return AmountTooLarge("The amount is above Stripe's maximum charge.")
+        case stripe.InvalidRequestError():
+            missing = error.code == "resource_missing" or error.http_status == 404
+            kind = StripeObjectMissing if missing else StripeRefused
+            return kind(
+                error.user_message or "",
+                stripe_code=error.code,
+                param=getattr(error, "param", None),
+            )
+        case stripe.APIConnectionError() if isinstance(error.__cause__, TimeoutError):
+            return _timed_out()
+        case stripe.StripeError():
+            return StripeFailed("Stripe could not be reached or failed.", retry_after=5)
+        # The SDK's aiohttp client lets these through when the body cannot be read.
+        case TimeoutError():
+            return _timed_out()
+        case aiohttp.ClientError():
+            return StripeFailed("The connection to Stripe broke.", retry_after=5)
+        case _:
+            return None
+
+
+def _timed_out() -> StripeTimeout:
+    return StripeTimeout(
+        "Stripe did not answer in time. The outcome is not known yet and will be settled; "
+        "look the payment up before paying again.",
+        retry_after=10,
+    )
+
+
+def _failure_of(error: stripe.CardError) -> Failure:
+    details = error.error
+    return Failure(
+        code=error.code or "card_declined",
+        message=error.user_message or "Your card was declined.",
+        decline_code=getattr(details, "decline_code", None),
+    )
+
+
+def _intent_of(error: stripe.CardError) -> IntentSnapshot | None:
+    body = error.json_body
+    intent = body.get("error", {}).get("payment_intent") if isinstance(body, Mapping) else None
+    return intent_snapshot(intent) if intent else None
+
+
+def _code_of(error: BaseException) -> str | None:
+    details = getattr(error, "error", None)
+    return getattr(details, "code", None)
+
+
+def _is_signed(text: str, signature: str, secret: str) -> bool:
+    try:
+        stripe.WebhookSignature.verify_header(
+            text, signature, secret, tolerance=SIGNATURE_TOLERANCE_SECONDS
+        )
+    except stripe.SignatureVerificationError:
+        return False
+    # The SDK refuses only old timestamps.
+    timestamp = next(part for part in signature.split(",") if part.startswith("t="))
+    return int(timestamp[2:]) <= time.time() + SIGNATURE_TOLERANCE_SECONDS
+
+
+# Stripe's objects in our words
+
+
+def intent_snapshot(intent: Object) -> IntentSnapshot:
+    """Works for the SDK's objects (as dicts) and for the objects in events."""
+    charge = _id(intent.get("latest_charge"))
+    error = intent.get("last_payment_error")
+    failed_attempt = None
+    if error:
+        failed_attempt = _id(error.get("charge")) or _id(error.get("payment_method"))
+    return IntentSnapshot(
+        stripe_payment_intent_id=intent["id"],
+        status=intent["status"],
+        amount=intent["amount"],
+        amount_received=intent.get("amount_received") or 0,
+        currency=intent["currency"],
+        payment_id=_metadata_value(intent, PAYMENT_ID_KEY),
+        attempt=charge,
+        failure=_failure(error) if error else None,
+        failed_attempt=failed_attempt,
+        client_secret=intent.get("client_secret"),
+    )
+
+
+def session_snapshot(session: Object) -> SessionSnapshot:
+    return SessionSnapshot(
+        stripe_checkout_session_id=session["id"],
+        status=session["status"],
+        payment_status=session["payment_status"],
+        amount_total=session["amount_total"],
+        currency=session["currency"],
+        payment_id=_metadata_value(session, PAYMENT_ID_KEY),
+        stripe_payment_intent_id=_id(session.get("payment_intent")),
+        url=session.get("url"),
+    )
+
+
+def refund_snapshot(refund: Object) -> RefundSnapshot:
+    return RefundSnapshot(
+        stripe_refund_id=refund["id"],
+        status=RefundStatus.from_stripe(refund["status"]),
+        amount=refund["amount"],
+        stripe_payment_intent_id=_id(refund.get("payment_intent")),
+        refund_id=_metadata_value(refund, REFUND_ID_KEY),
+        payment_id=_metadata_value(refund, PAYMENT_ID_KEY),
+        reason=refund.get("reason"),
+        failure_reason=refund.get("failure_reason"),
+    )
+
+
+def event_snapshot(event: Object, payload: str) -> EventSnapshot:
+    return EventSnapshot(
+        stripe_event_id=event["id"],
+        type=event["type"],
+        livemode=event["livemode"],
+        created_at=datetime.fromtimestamp(event["created"], UTC),
+        object=_event_object(event["data"]["object"]),
+        payload=payload,
+    )
+
+
+def _event_object(data: Object) -> EventObject | None:
+    match data.get("object"):
+        case "payment_intent":
+            return intent_snapshot(data)
+        case "checkout.session":
+            return session_snapshot(data) if data.get("mode") == "payment" else None
+        case "refund":
+            return refund_snapshot(data)
+        case "charge":
+            return ChargeSnapshot(
+                stripe_charge_id=data["id"],
+                amount_refunded=data["amount_refunded"],
+                stripe_payment_intent_id=_id(data.get("payment_intent")),
+                payment_id=_metadata_value(data, PAYMENT_ID_KEY),
+            )
+        case "dispute":
+            opened_at = datetime.fromtimestamp(data["created"], UTC)
+            return DisputeSnapshot(
+                Dispute(
+                    stripe_dispute_id=data["id"],
+                    status=data["status"],
+                    reason=data["reason"],
+                    amount=data["amount"],
+                    created_at=opened_at,
+                    updated_at=opened_at,
+                ),
+                stripe_payment_intent_id=_id(data.get("payment_intent")),
+            )
+        case _:
+            return None
+
+
+def _failure(error: Object) -> Failure:
+    return Failure(
+        code=error.get("code") or error.get("type") or "payment_failed",
+        message=error.get("message") or "The payment failed.",
+        decline_code=error.get("decline_code"),
+    )
+
+
+def _metadata(payment: Payment) -> dict[str, str]:
+    return {
+        **payment.metadata,
+        PAYMENT_ID_KEY: payment.payment_id,
+        USER_ID_KEY: payment.user_id,
+    }
+
+
+def _metadata_value(data: Object, key: str) -> str | None:
+    return (data.get("metadata") or {}).get(key)
+
+
+def _id(reference: Any) -> str | None:
+    """An id, whether the reference is expanded or not."""
+    found: str | None = reference.get("id") if isinstance(reference, Mapping) else reference
+    return found
+
+
+def _without_placeholder(url: str) -> str:
+    """The success URL without Checkout's ``{CHECKOUT_SESSION_ID}`` query."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="", fragment=""))

@@ -1,0 +1,3 @@
+"""Motor queries; documents to domain and back. Nothing outside this package (and main) knows
+MongoDB.
+"""

@@ -1,0 +1,153 @@
+"""Connections, time-outs, and what a driver's error means to us."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
+from pymongo.errors import (
+    ConfigurationError as DriverConfigurationError,
+)
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from app.errors import DatabaseUnavailable, StartupError
+from app.settings import EMBEDDED_DATABASE_SCHEME, Settings
+
+Document = dict[str, Any]
+Client = AsyncIOMotorClient[Document]
+Collection = AsyncIOMotorCollection[Document]
+Database = AsyncIOMotorDatabase[Document]
+
+PAYMENTS_DATABASE: Final = "payments"
+AUTH_DATABASE: Final = "auth"
+
+_FAILOVER_CODES: Final = frozenset(
+    {6, 7, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+)
+"""Server errors that pass: unreachable hosts, a primary that steps down, a write conflict.
+
+https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """``payments`` is ours; ``auth`` is the auth service's, of which we change only credits."""
+
+    payments: Database
+    auth: Database
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[Databases]:
+    """Opens both databases. Nothing is sent yet: ``ping`` tells whether anyone answers."""
+    clients: list[Client] = []
+    try:
+        payments = _client(settings.mongodb_url.get_secret_value(), "MONGODB_URL", settings)
+        clients.append(payments)
+        auth = _client(settings.auth_mongodb_url.get_secret_value(), "AUTH_MONGODB_URL", settings)
+        clients.append(auth)
+        yield Databases(
+            payments=_database(payments, settings.mongodb_db_name),
+            auth=_database(auth, settings.auth_mongodb_db_name),
+        )
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def ping(database: Database, name: str) -> None:
+    """Raises DatabaseUnavailable when the server does not answer in time."""
+    with DatabaseErrors(name):
+        await database.command("ping")
+
+
+class DatabaseErrors:
+    """Turns the driver's "cannot reach it" errors into DatabaseUnavailable; others rise as they
+    are.
+
+    An operation that failed so may have taken effect: every write in this package is safe to
+    repeat.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, PyMongoError) and _passes(error):
+            raise DatabaseUnavailable(
+                f"The {self._name} database did not answer; please try again.",
+                retry_after=5,
+                database=self._name,
+            ) from error
+
+
+def _passes(error: PyMongoError) -> bool:
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError):
+        return True
+    if error.has_error_label("RetryableWriteError"):
+        return True
+    return isinstance(error, OperationFailure) and error.code in _FAILOVER_CODES
+
+
+def _client(url: str, setting: str, settings: Settings) -> Client:
+    if url.startswith(EMBEDDED_DATABASE_SCHEME):
+        # Imported here because the production image does not ship the embedded store.
+        try:
+            from app.repositories.embedded import EmbeddedClient
+        except ModuleNotFoundError as error:
+            raise StartupError(
+                f"{setting} asks for the embedded store, which needs the package {error.name}: "
+                "install requirements-dev.lock"
+            ) from error
+        client: Client = EmbeddedClient()
+        return client
+    milliseconds = int(settings.database_timeout_seconds * 1000)
+    try:
+        return AsyncIOMotorClient(
+            url,
+            appname="audiobooker-payment",
+            serverSelectionTimeoutMS=milliseconds,
+            connectTimeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds,
+            waitQueueTimeoutMS=milliseconds,
+            **_majority(url),
+        )
+    except (InvalidURI, DriverConfigurationError, ValueError) as error:
+        raise StartupError(
+            f"{setting} is not a readable MongoDB URL ({type(error).__name__})"
+        ) from None
+
+
+def _majority(url: str) -> Document:
+    """A payment that was written must survive a fail-over; a URL that says otherwise is obeyed."""
+    return {} if "w=" in url.partition("?")[2] else {"w": "majority"}
+
+
+def _database(client: Client, name: str) -> Database:
+    options: CodecOptions[Document] = CodecOptions(tz_aware=True)
+    return client.get_database(name, codec_options=options)

@@ -1,0 +1,101 @@
+"""What was asked under a client's Idempotency-Key, and what it was answered."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pymongo.errors import DuplicateKeyError
+
+from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors, Document
+
+KEY_LIFETIME: Final = timedelta(hours=24)
+"""As Stripe's: https://docs.stripe.com/api/idempotent_requests"""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyRecord:
+    """``resource_id`` is the id allocated for what the request makes (a payment, refund or
+    attempt).
+
+    ``status_code`` and ``body`` are the answer; None while there is none.
+    """
+
+    record_id: str
+    fingerprint: str
+    resource_id: str
+    lease_until: datetime
+    expires_at: datetime
+    status_code: int | None = None
+    body: str | None = None
+
+
+class IdempotencyKeyRepository:
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+
+    async def add(self, record: IdempotencyRecord) -> bool:
+        """Claims the key; False when it is taken."""
+        with self._errors:
+            try:
+                await self._collection.insert_one(_to_document(record))
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def find(self, record_id: str) -> IdempotencyRecord | None:
+        with self._errors:
+            document = await self._collection.find_one({"_id": record_id})
+        return _from_document(document) if document else None
+
+    async def take_over(
+        self, known: IdempotencyRecord, record: IdempotencyRecord
+    ) -> IdempotencyRecord | None:
+        """Replaces ``known`` (whose lease or life is over) by ``record``; None when it changed
+        since.
+        """
+        with self._errors:
+            result = await self._collection.replace_one(
+                {"_id": known.record_id, "lease_until": known.lease_until}, _to_document(record)
+            )
+        return record if result.matched_count else None
+
+    async def store_answer(self, record: IdempotencyRecord, status_code: int, body: str) -> None:
+        with self._errors:
+            await self._collection.update_one(
+                {"_id": record.record_id, "resource_id": record.resource_id},
+                {"$set": {"status_code": status_code, "body": body}},
+            )
+
+    async def release(self, record: IdempotencyRecord, *, now: datetime) -> None:
+        """Lets the next request with the key continue at once."""
+        with self._errors:
+            await self._collection.update_one(
+                {"_id": record.record_id, "lease_until": record.lease_until},
+                {"$set": {"lease_until": now}},
+            )
+
+
+def _to_document(record: IdempotencyRecord) -> Document:
+    document: Document = {
+        "_id": record.record_id,
+        "fingerprint": record.fingerprint,
+        "resource_id": record.resource_id,
+        "lease_until": record.lease_until,
+        "expires_at": record.expires_at,
+    }
+    if record.status_code is not None:
+        document |= {"status_code": record.status_code, "body": record.body}
+    return document
+
+
+def _from_document(document: Document) -> IdempotencyRecord:
+    return IdempotencyRecord(
+        record_id=document["_id"],
+        fingerprint=document["fingerprint"],
+        resource_id=document["resource_id"],
+        lease_until=document["lease_until"],
+        expires_at=document["expires_at"],
+        status_code=document.get("status_code"),
+        body=document.get("body"),
+    )

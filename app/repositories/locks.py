@@ -1,0 +1,50 @@
+"""Leases that one instance holds at a time, and the reconciler's place in Stripe's event list."""
+
+from datetime import UTC, datetime
+
+from pymongo.errors import DuplicateKeyError
+
+from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors
+
+
+class LockRepository:
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+
+    async def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
+        """Takes or prolongs the lease; False while another owner holds it."""
+        with self._errors:
+            result = await self._collection.update_one(
+                {"_id": name, "$or": [{"until": {"$lte": now}}, {"owner": owner}]},
+                {"$set": {"owner": owner, "until": until}},
+            )
+            if result.matched_count:
+                return True
+            try:
+                await self._collection.insert_one({"_id": name, "owner": owner, "until": until})
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def release(self, name: str, *, owner: str) -> None:
+        with self._errors:
+            await self._collection.delete_one({"_id": name, "owner": owner})
+
+    async def find_cursor(self, name: str) -> datetime | None:
+        with self._errors:
+            document = await self._collection.find_one({"_id": name})
+        return document["at"].astimezone(UTC) if document else None
+
+    async def move_cursor(self, name: str, at: datetime) -> None:
+        """Forward only."""
+        with self._errors:
+            result = await self._collection.update_one(
+                {"_id": name, "at": {"$lt": at}}, {"$set": {"at": at}}
+            )
+            if result.matched_count:
+                return
+            try:
+                await self._collection.insert_one({"_id": name, "at": at})
+            except DuplicateKeyError:
+                return

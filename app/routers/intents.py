@@ -1,0 +1,79 @@
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from app.dependencies import CallerDep, ServicesDep
+from app.domain.ids import ATTEMPT_PREFIX, PAYMENT_PREFIX
+from app.errors import (
+    AmountTooLarge,
+    AmountTooSmall,
+    PaymentDeclined,
+    PaymentNotConfirmable,
+    PaymentNotFound,
+    UnsupportedCurrency,
+)
+from app.problems import problem_responses
+from app.routers.once import OnceDep
+from app.routers.responses import ASKS_STRIPE, POSTED
+from app.schemas.intents import (
+    ConfirmPaymentBody,
+    ConfirmPaymentReply,
+    CreatePaymentIntentBody,
+    CreatePaymentIntentReply,
+)
+
+router = APIRouter(tags=["stripe elements"])
+
+
+@router.post(
+    "/create-payment-intent",
+    response_model=CreatePaymentIntentReply,
+    responses=problem_responses(
+        *POSTED, *ASKS_STRIPE, AmountTooSmall, AmountTooLarge, UnsupportedCurrency
+    ),
+)
+async def create_payment_intent(
+    body: CreatePaymentIntentBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+) -> Response:
+    """Starts a card payment; the frontend pays it with Stripe Elements and the `client_secret`."""
+    purchase = body.to_purchase()
+
+    async def create(payment_id: str) -> BaseModel:
+        created = await services.intents.create(caller, purchase, payment_id=payment_id)
+        return CreatePaymentIntentReply.of(created)
+
+    async def secret(reply: dict[str, Any]) -> str | None:
+        return await services.intents.client_secret(reply["payment_intent_id"])
+
+    return await once.answer(body, PAYMENT_PREFIX, create, secret=secret)
+
+
+@router.post(
+    "/confirm-payment",
+    response_model=ConfirmPaymentReply,
+    responses=problem_responses(
+        *POSTED, *ASKS_STRIPE, PaymentDeclined, PaymentNotFound, PaymentNotConfirmable
+    ),
+)
+async def confirm_payment(
+    body: ConfirmPaymentBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+) -> Response:
+    """Makes one attempt with `payment_method_id`, or without one reports (and records) how it went
+    in the shopper's browser. A paid payment becomes an order here if the webhook has not made it
+    yet.
+    """
+
+    async def confirm(confirmation_id: str) -> BaseModel:
+        confirmation = await services.intents.confirm(
+            caller,
+            body.payment_intent_id,
+            body.payment_method_id,
+            confirmation_id=confirmation_id,
+        )
+        return ConfirmPaymentReply.of(confirmation)
+
+    async def secret(reply: dict[str, Any]) -> str | None:
+        return await services.intents.client_secret(reply["payment_intent_id"])
+
+    return await once.answer(body, ATTEMPT_PREFIX, confirm, secret=secret)

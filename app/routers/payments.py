@@ -1,0 +1,56 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.dependencies import CallerDep, ServicesDep
+from app.domain.payments import PaymentStatus
+from app.errors import PaymentNotFound
+from app.problems import problem_responses
+from app.routers.responses import GUARDED
+from app.schemas.common import AnyPaymentId, UserId
+from app.schemas.payments import OrderListReply, PaymentListReply, PaymentReply, decode_cursor
+
+router = APIRouter(tags=["history"])
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=500, description="The page before's next_cursor.")]
+
+
+@router.get("/payment/{payment_id}", responses=problem_responses(*GUARDED, PaymentNotFound))
+async def get_payment(
+    payment_id: Annotated[
+        AnyPaymentId, Path(description="Ours, or a PaymentIntent's or Checkout Session's id.")
+    ],
+    caller: CallerDep,
+    services: ServicesDep,
+) -> PaymentReply:
+    return PaymentReply.of(await services.lookup.get(caller, payment_id))
+
+
+@router.get("/user/{user_id}/payments", responses=problem_responses(*GUARDED))
+async def list_payments(
+    user_id: UserId,
+    caller: CallerDep,
+    services: ServicesDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: PaymentStatus | None = None,
+) -> PaymentListReply:
+    """Newest first."""
+    page = await services.history.payments(
+        caller, user_id, limit=limit, after=decode_cursor(cursor), status=status
+    )
+    return PaymentListReply.of(page)
+
+
+@router.get("/user/{user_id}/orders", responses=problem_responses(*GUARDED))
+async def list_orders(
+    user_id: UserId,
+    caller: CallerDep,
+    services: ServicesDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> OrderListReply:
+    """Newest first."""
+    page = await services.history.orders(caller, user_id, limit=limit, after=decode_cursor(cursor))
+    return OrderListReply.of(page)

@@ -1,0 +1,1 @@
+"""Request and response bodies, one file per router. Only here an amount is ``amount_cents``."""

@@ -1,0 +1,80 @@
+"""What several bodies share."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.domain.cart import CartItem
+
+UserId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Field(description="The auth database's `_id`; 24 hex digits mean an ObjectId."),
+]
+AnyPaymentId = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Currency = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, min_length=3, max_length=16),
+    Field(description="Three-letter ISO code, as Stripe lists them."),
+]
+AmountCents = Annotated[
+    int, Field(ge=0, description="In the currency's smallest unit: cents for usd, yen for jpy.")
+]
+Metadata = Annotated[
+    dict[str, str],
+    Field(description="At most 46 keys of 40 characters, values of 500; copied to Stripe."),
+]
+
+
+class RequestBody(BaseModel):
+    """Unknown fields are ignored, wrong types are refused; numbers are not read from strings."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class ReplyBody(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class CartItemBody(RequestBody):
+    book_id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    quantity: Annotated[int, Field(ge=1, le=1000)] = 1
+    price_cents: Annotated[int, Field(ge=0, le=99_999_999, description="For one piece.")]
+    credits: Annotated[int, Field(ge=0, le=100_000, description="For one piece.")] = 1
+    title: Annotated[str, StringConstraints(min_length=1, max_length=250)] | None = None
+
+    def to_domain(self) -> CartItem:
+        return CartItem(
+            book_id=self.book_id,
+            quantity=self.quantity,
+            price_cents=self.price_cents,
+            credits=self.credits,
+            title=self.title,
+        )
+
+
+class CartItemReply(ReplyBody):
+    book_id: str
+    quantity: int
+    price_cents: int
+    credits: int
+    title: str | None
+
+    @classmethod
+    def of(cls, item: CartItem) -> "CartItemReply":
+        return cls(
+            book_id=item.book_id,
+            quantity=item.quantity,
+            price_cents=item.price_cents,
+            credits=item.credits,
+            title=item.title,
+        )
+
+
+Cart = Annotated[list[CartItemBody], Field(min_length=1, max_length=100)]
+
+
+def cart_items(cart: list[CartItemBody] | None) -> tuple[CartItem, ...] | None:
+    return None if cart is None else tuple(item.to_domain() for item in cart)

@@ -1,0 +1,88 @@
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from app.domain.payments import PaymentStatus
+from app.errors import ValidationFailed
+from app.schemas.common import (
+    AmountCents,
+    Cart,
+    Currency,
+    Metadata,
+    ReplyBody,
+    RequestBody,
+    UserId,
+    cart_items,
+)
+from app.services.intents import Confirmation, CreatedIntent
+from app.services.purchases import Purchase
+
+
+class CreatePaymentIntentBody(RequestBody):
+    """Exactly one of `items` and `amount`."""
+
+    user_id: UserId
+    items: Cart | None = None
+    amount: AmountCents | None = None
+    currency: Currency = "usd"
+    metadata: Metadata | None = None
+
+    def to_purchase(self) -> Purchase:
+        if (self.items is None) == (self.amount is None):
+            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
+        return Purchase(
+            user_id=self.user_id,
+            items=cart_items(self.items),
+            amount=self.amount,
+            currency=self.currency,
+            metadata=self.metadata or {},
+        )
+
+
+class CreatePaymentIntentReply(ReplyBody):
+    payment_id: str
+    client_secret: str | None = Field(description="For Stripe.js; never store or log it.")
+    payment_intent_id: str
+    amount_cents: int
+    currency: str
+    status: PaymentStatus
+
+    @classmethod
+    def of(cls, created: CreatedIntent) -> "CreatePaymentIntentReply":
+        return cls(
+            payment_id=created.payment.payment_id,
+            client_secret=created.intent.client_secret,
+            payment_intent_id=created.intent.stripe_payment_intent_id,
+            amount_cents=created.payment.amount,
+            currency=created.payment.currency,
+            status=created.payment.status,
+        )
+
+
+class ConfirmPaymentBody(RequestBody):
+    """Without `payment_method_id` nothing is charged: the answer says how the payment stands."""
+
+    payment_intent_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    payment_method_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+
+class ConfirmPaymentReply(ReplyBody):
+    payment_id: str
+    payment_intent_id: str
+    status: PaymentStatus
+    stripe_status: str
+    requires_action: bool
+    client_secret: str | None = Field(description="Only when the shopper must still act.")
+    order_id: str | None = Field(description="Once paid.")
+
+    @classmethod
+    def of(cls, confirmation: Confirmation) -> "ConfirmPaymentReply":
+        return cls(
+            payment_id=confirmation.payment.payment_id,
+            payment_intent_id=confirmation.payment.stripe_payment_intent_id or "",
+            status=confirmation.payment.status,
+            stripe_status=confirmation.stripe_status,
+            requires_action=confirmation.requires_action,
+            client_secret=confirmation.client_secret,
+            order_id=confirmation.payment.order_id,
+        )

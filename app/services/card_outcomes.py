@@ -1,0 +1,172 @@
+"""What Stripe says about a card payment, applied to ours.
+
+Everyone who learns something (an event, a confirmation, a look-up, the reconciler) comes here with
+a snapshot. Snapshots of events are hints that may be old: they only move a payment forward, and
+where an old one could mislead, Stripe is asked for the present state.
+"""
+
+from app.domain.clock import Clock
+from app.domain.payments import Failure, Payment, PaymentStatus, ReviewReason
+from app.gateways.payments import IntentSnapshot, IntentStatus, PaymentGateway, SessionSnapshot
+from app.services.fulfilment import FulfilmentService
+from app.services.ledger import PaymentLedger
+
+
+class CardOutcomes:
+    def __init__(
+        self,
+        ledger: PaymentLedger,
+        fulfilment: FulfilmentService,
+        gateway: PaymentGateway,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._fulfilment = fulfilment
+        self._gateway = gateway
+        self._clock = clock
+
+    async def observe_intent(
+        self, payment: Payment, intent: IntentSnapshot, *, cause: str, is_current: bool
+    ) -> Payment:
+        """``is_current``: the snapshot was just fetched, rather than delivered some time later."""
+        if payment.stripe_payment_intent_id is None:
+            payment = await self._ledger.apply(
+                payment,
+                lambda known: known.with_payment_intent(
+                    intent.stripe_payment_intent_id, now=self._clock()
+                ),
+            )
+        if payment.stripe_payment_intent_id != intent.stripe_payment_intent_id:
+            return await self._observe_stranger(payment, intent)
+        match intent.status:
+            case IntentStatus.SUCCEEDED:
+                return await self._fulfilment.fulfil(
+                    payment,
+                    amount=intent.amount_received,
+                    currency=intent.currency,
+                    attempt=intent.attempt,
+                    cause=cause,
+                )
+            case IntentStatus.PROCESSING:
+                return await self._ledger.apply(
+                    payment,
+                    lambda known: known.process(
+                        attempt=intent.attempt, now=self._clock(), cause=cause
+                    ),
+                )
+            case IntentStatus.CANCELED:
+                return await self._ledger.apply(
+                    payment, lambda known: known.cancel(now=self._clock(), cause=cause)
+                )
+            case IntentStatus.REQUIRES_PAYMENT_METHOD if intent.failure is not None:
+                return await self._observe_failure(
+                    payment, intent, intent.failure, cause=cause, is_current=is_current
+                )
+            case IntentStatus.REQUIRES_ACTION | IntentStatus.REQUIRES_CONFIRMATION if is_current:
+                return await self._ledger.apply(
+                    payment, lambda known: known.reopen(now=self._clock(), cause=cause)
+                )
+            case _:
+                return payment
+
+    async def observe_session(
+        self, payment: Payment, session: SessionSnapshot, *, cause: str
+    ) -> Payment:
+        """A completed session is not yet paid: a delayed payment method settles days later.
+
+        https://docs.stripe.com/checkout/fulfillment
+        """
+        session_id, intent_id = session.stripe_checkout_session_id, session.stripe_payment_intent_id
+        now = self._clock()
+        payment = await self._ledger.apply(
+            payment, lambda known: known.with_checkout_session(session_id, now=now)
+        )
+        if payment.stripe_checkout_session_id != session_id:
+            return payment
+        if intent_id is not None:
+            payment = await self._ledger.apply(
+                payment, lambda known: known.with_payment_intent(intent_id, now=now)
+            )
+        match session.status, session.payment_status:
+            case "complete", "paid":
+                return await self._fulfilment.fulfil(
+                    payment,
+                    amount=session.amount_total,
+                    currency=session.currency,
+                    attempt=None,
+                    cause=cause,
+                )
+            case "complete", "unpaid" if (
+                payment.status is PaymentStatus.FAILED and intent_id is not None
+            ):
+                # Completed before it failed, or tried again since? Only the PaymentIntent knows.
+                intent = await self._gateway.retrieve_payment_intent(intent_id)
+                return await self.observe_intent(payment, intent, cause=cause, is_current=True)
+            case "complete", "unpaid":
+                return await self._ledger.apply(
+                    payment,
+                    lambda known: known.process(attempt=None, now=self._clock(), cause=cause),
+                )
+            case "expired", _:
+                return await self._ledger.apply(
+                    payment, lambda known: known.cancel(now=self._clock(), cause=cause)
+                )
+            case _:
+                return payment
+
+    async def complete(self, payment: Payment) -> Payment:
+        """A paid payment with its order, should it have been cut short before."""
+        return await self._fulfilment.write_order(payment)
+
+    async def look_up(self, payment: Payment, *, cause: str) -> Payment:
+        """Asks Stripe for the present state of a payment that has a PaymentIntent or a session."""
+        if payment.stripe_checkout_session_id is not None:
+            session = await self._gateway.retrieve_checkout_session(
+                payment.stripe_checkout_session_id
+            )
+            payment = await self.observe_session(payment, session, cause=cause)
+        if payment.status.is_paid or payment.stripe_payment_intent_id is None:
+            return payment
+        intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
+        return await self.observe_intent(payment, intent, cause=cause, is_current=True)
+
+    async def _observe_failure(
+        self,
+        payment: Payment,
+        intent: IntentSnapshot,
+        failure: Failure,
+        *,
+        cause: str,
+        is_current: bool,
+    ) -> Payment:
+        """A failure belongs to one attempt; the failure of an older attempt changes nothing."""
+        attempt = intent.failed_attempt
+        newer_attempt_known = (
+            payment.attempt is not None
+            and payment.attempt != attempt
+            and payment.attempt not in payment.failed_attempts
+        )
+        if newer_attempt_known and not is_current:
+            if attempt is not None:
+                payment = await self._ledger.apply(
+                    payment, lambda known: known.note_failed_attempt(attempt, now=self._clock())
+                )
+            current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
+            return await self.observe_intent(payment, current, cause=cause, is_current=True)
+        return await self._ledger.apply(
+            payment,
+            lambda known: known.fail(failure, attempt=attempt, now=self._clock(), cause=cause),
+        )
+
+    async def _observe_stranger(self, payment: Payment, intent: IntentSnapshot) -> Payment:
+        """Another PaymentIntent carries our payment's id. Money on it is a case for a person."""
+        if intent.status != IntentStatus.SUCCEEDED:
+            return payment
+        detail = (
+            f"{intent.stripe_payment_intent_id} was paid for this payment, "
+            f"whose PaymentIntent is {payment.stripe_payment_intent_id}."
+        )
+        return await self._ledger.apply(
+            payment, lambda known: known.hold(ReviewReason.PAID_TWICE, detail, now=self._clock())
+        )

@@ -1,0 +1,149 @@
+"""Payments on Stripe's hosted page: https://docs.stripe.com/payments/checkout"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from app.auth import Caller
+from app.domain.clock import Clock
+from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
+from app.errors import AmountTooLarge, AmountTooSmall, RedirectNotAllowed
+from app.gateways.payments import PaymentGateway, SessionSnapshot
+from app.services.card_outcomes import CardOutcomes
+from app.services.ledger import PaymentLedger
+from app.services.lookup import PaymentLookup
+from app.services.purchases import Pricing, Purchase
+from app.settings import origin_of
+
+SESSION_ID_PLACEHOLDER: Final = "{CHECKOUT_SESSION_ID}"
+"""Stripe fills it in: https://docs.stripe.com/payments/checkout/custom-success-page"""
+
+SessionStatus = Literal["open", "complete", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirects:
+    """Where the shopper comes back to, and the origins that a caller may name."""
+
+    success_url: str
+    cancel_url: str
+    allowed_origins: frozenset[str]
+
+    def choose(self, success_url: str | None, cancel_url: str | None) -> tuple[str, str]:
+        """Raises RedirectNotAllowed. The success URL gets the session's id unless it has it."""
+        for url in (success_url, cancel_url):
+            if url is not None and origin_of(url) not in self.allowed_origins:
+                raise RedirectNotAllowed(
+                    "success_url and cancel_url must lead to an allowed origin."
+                )
+        success = success_url or self.success_url
+        if SESSION_ID_PLACEHOLDER not in success:
+            address, hash_sign, fragment = success.partition("#")
+            separator = "&" if "?" in address else "?"
+            success = (
+                f"{address}{separator}session_id={SESSION_ID_PLACEHOLDER}{hash_sign}{fragment}"
+            )
+        return success, cancel_url or self.cancel_url
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSession:
+    payment: Payment
+    session: SessionSnapshot
+
+
+class CheckoutService:
+    def __init__(
+        self,
+        ledger: PaymentLedger,
+        lookup: PaymentLookup,
+        outcomes: CardOutcomes,
+        gateway: PaymentGateway,
+        pricing: Pricing,
+        redirects: Redirects,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._lookup = lookup
+        self._outcomes = outcomes
+        self._gateway = gateway
+        self._pricing = pricing
+        self._redirects = redirects
+        self._clock = clock
+
+    async def create(
+        self,
+        caller: Caller,
+        purchase: Purchase,
+        *,
+        payment_id: str,
+        customer_email: str | None,
+        success_url: str | None,
+        cancel_url: str | None,
+    ) -> CreatedSession:
+        """Repeating it with the same ``payment_id`` continues the same payment."""
+        caller.require_user(purchase.user_id)
+        amount = self._pricing.card_amount(purchase)
+        success_url, cancel_url = self._redirects.choose(success_url, cancel_url)
+        now = self._clock()
+        payment = await self._ledger.add(
+            Payment(
+                payment_id=payment_id,
+                user_id=purchase.user_id,
+                flow=PaymentFlow.CHECKOUT_SESSION,
+                status=PaymentStatus.PENDING,
+                amount=amount,
+                currency=purchase.currency,
+                items=purchase.items or (),
+                metadata=purchase.metadata,
+                checkout=CheckoutDetails(success_url, cancel_url, customer_email),
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        return await self.create_at_stripe(payment)
+
+    async def create_at_stripe(self, payment: Payment) -> CreatedSession:
+        try:
+            session = await self._gateway.create_checkout_session(payment)
+        except (AmountTooSmall, AmountTooLarge):
+            await self._ledger.apply(
+                payment,
+                lambda known: known.cancel(now=self._clock(), cause="amount refused by Stripe"),
+            )
+            raise
+        payment = await self._ledger.apply(
+            payment,
+            lambda known: known.with_checkout_session(
+                session.stripe_checkout_session_id, now=self._clock()
+            ),
+        )
+        return CreatedSession(payment, session)
+
+    async def status(
+        self, caller: Caller, stripe_checkout_session_id: str
+    ) -> tuple[Payment, SessionSnapshot]:
+        """What Stripe says now, applied to the payment first: the success page may ask before the
+        webhook came. A payment that is over is answered from our own record.
+        """
+        payment = await self._lookup.get_by_checkout_session(caller, stripe_checkout_session_id)
+        if payment.is_final and payment.due_order_status is payment.order_status:
+            return payment, _session_of(payment)
+        session = await self._gateway.retrieve_checkout_session(stripe_checkout_session_id)
+        payment = await self._outcomes.observe_session(
+            payment, session, cause="checkout-session look-up"
+        )
+        return payment, session
+
+
+def _session_of(payment: Payment) -> SessionSnapshot:
+    paid = payment.status.is_paid
+    return SessionSnapshot(
+        stripe_checkout_session_id=payment.stripe_checkout_session_id or "",
+        status="complete" if paid else "expired",
+        payment_status="paid" if paid else "unpaid",
+        amount_total=payment.amount,
+        currency=payment.currency,
+        payment_id=payment.payment_id,
+        stripe_payment_intent_id=payment.stripe_payment_intent_id,
+    )

@@ -1,0 +1,155 @@
+"""Payments with the account's credits, which live in another database.
+
+The debit and the mark that tells of it are one update of the user's document. Whoever finds a
+payment half-done (a retry, the reconciler) reads the mark and finishes; a payment that is given up
+leaves a cancelling mark first, which no late debit passes. So the mark decides, and it decides
+once.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.auth import Caller
+from app.domain.clock import Clock
+from app.domain.credits import Debit, DebitOutcome
+from app.domain.payments import Failure, Payment, PaymentFlow, PaymentStatus
+from app.errors import InsufficientCredits, PaymentNotConfirmable, UserNotFound
+from app.repositories.users import UserRepository
+from app.services.fulfilment import FulfilmentService
+from app.services.ledger import PaymentLedger
+from app.services.purchases import Pricing, Purchase
+
+ABANDONED: Final = Failure("abandoned", "The payment was not completed in time.")
+
+
+@dataclass(frozen=True, slots=True)
+class CreditsPayment:
+    """``remaining_credits`` is the balance after the payment."""
+
+    payment: Payment
+    remaining_credits: int
+
+
+class CreditsService:
+    def __init__(
+        self,
+        ledger: PaymentLedger,
+        fulfilment: FulfilmentService,
+        users: UserRepository,
+        pricing: Pricing,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._fulfilment = fulfilment
+        self._users = users
+        self._pricing = pricing
+        self._clock = clock
+
+    async def pay(self, caller: Caller, purchase: Purchase, *, payment_id: str) -> CreditsPayment:
+        """Repeating it with the same ``payment_id`` continues the same payment.
+
+        Raises UserNotFound or InsufficientCredits; then nothing was taken.
+        """
+        caller.require_user(purchase.user_id)
+        amount, credits = self._pricing.credits_price(purchase)
+        # Asked before there is a record: it must be known that the user exists, and a balance that
+        # is too small now is not worth a failed payment in the history. The debit itself checks
+        # again.
+        available = await self._users.get_credits(purchase.user_id)
+        payment = await self._ledger.find(payment_id)
+        if payment is None:
+            if available < credits:
+                raise _insufficient(credits, available)
+            now = self._clock()
+            payment = await self._ledger.add(
+                Payment(
+                    payment_id=payment_id,
+                    user_id=purchase.user_id,
+                    flow=PaymentFlow.CREDITS,
+                    status=PaymentStatus.PENDING,
+                    amount=amount,
+                    currency=purchase.currency,
+                    credits=credits,
+                    items=purchase.items or (),
+                    metadata=purchase.metadata,
+                    open_marks=(payment_id,),
+                    created_at=now,
+                    updated_at=now,
+                )
+            )
+        return await self._debit(payment)
+
+    async def finish(self, payment: Payment) -> Payment:
+        """For the reconciler: a debit that happened is completed, one that did not is given up."""
+        debit = await self._users.cancel_debit(
+            payment.user_id, payment_id=payment.payment_id, now=self._clock()
+        )
+        if debit.is_taken:
+            return await self._succeed(payment)
+        return await self._fail(payment, ABANDONED)
+
+    async def remove_marks(self, payment: Payment) -> Payment:
+        """Only for a payment that is at rest but for its marks, long after the last change."""
+        keys = frozenset(payment.open_marks)
+        await self._users.remove_marks(payment.user_id, keys)
+        return await self._ledger.apply(
+            payment, lambda known: known.close_marks(keys, now=self._clock())
+        )
+
+    async def _debit(self, payment: Payment) -> CreditsPayment:
+        if payment.status.is_paid:
+            payment = await self._fulfilment.write_order(payment)
+            return CreditsPayment(payment, await self._users.get_credits(payment.user_id))
+        debit = await self._users.take_credits(
+            payment.user_id,
+            payment_id=payment.payment_id,
+            credits=payment.credits,
+            now=self._clock(),
+        )
+        if debit.outcome is DebitOutcome.INSUFFICIENT:
+            available = debit.balance
+            # Another try of this very request may still be on its way: only a mark stops it.
+            debit = await self._users.cancel_debit(
+                payment.user_id, payment_id=payment.payment_id, now=self._clock()
+            )
+            if not debit.is_taken:
+                refusal = _insufficient(payment.credits, available)
+                await self._fail(payment, Failure(refusal.code, refusal.detail))
+                raise refusal
+        if not debit.is_taken:
+            return await self._refuse(payment, debit)
+        payment = await self._succeed(payment)
+        return CreditsPayment(payment, debit.balance)
+
+    async def _refuse(self, payment: Payment, debit: Debit) -> CreditsPayment:
+        """The payment was given up before, by the reconciler or by another try of the request."""
+        payment = await self._fail(payment, ABANDONED)
+        if debit.outcome is DebitOutcome.USER_NOT_FOUND:
+            raise UserNotFound("There is no such user.")
+        if payment.failure == ABANDONED:
+            raise PaymentNotConfirmable(
+                "The payment was given up before it was completed and nothing was taken; "
+                "pay again with a new Idempotency-Key."
+            )
+        raise _insufficient(payment.credits, debit.balance)
+
+    async def _succeed(self, payment: Payment) -> Payment:
+        payment = await self._ledger.apply(
+            payment, lambda known: known.succeed(now=self._clock(), cause="credits taken")
+        )
+        return await self._fulfilment.write_order(payment)
+
+    async def _fail(self, payment: Payment, failure: Failure) -> Payment:
+        return await self._ledger.apply(
+            payment,
+            lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=failure.code),
+        )
+
+
+def _insufficient(required: int, available: int) -> InsufficientCredits:
+    return InsufficientCredits(
+        f"The payment needs {required} credits, {available} are available.",
+        required=required,
+        available=available,
+    )

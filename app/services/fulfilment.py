@@ -1,0 +1,57 @@
+"""The single road from "paid" to an order; safe to walk twice, from anywhere, in any order."""
+
+from app.domain.clock import Clock
+from app.domain.money import display
+from app.domain.orders import Order
+from app.domain.payments import Payment, PaymentStatus, ReviewReason
+from app.repositories.orders import OrderRepository
+from app.services.ledger import PaymentLedger
+
+
+class FulfilmentService:
+    def __init__(self, ledger: PaymentLedger, orders: OrderRepository, *, clock: Clock) -> None:
+        self._ledger = ledger
+        self._orders = orders
+        self._clock = clock
+
+    async def fulfil(
+        self, payment: Payment, *, amount: int, currency: str, attempt: str | None, cause: str
+    ) -> Payment:
+        """Stripe says that ``amount`` of ``currency`` was paid.
+
+        The order is made only when that is what we asked for; otherwise the payment is held for a
+        person, as it is when money arrives for a payment that was canceled.
+        """
+
+        def change(known: Payment) -> Payment:
+            if known.status.is_paid:
+                return known
+            now = self._clock()
+            if currency != known.currency:
+                detail = f"Paid in {currency.upper()}, asked for {known.currency.upper()}."
+                return known.hold(ReviewReason.CURRENCY_MISMATCH, detail, now=now)
+            if amount != known.amount:
+                asked = display(known.amount, currency)
+                detail = f"Paid {display(amount, currency)}, asked for {asked}."
+                return known.hold(ReviewReason.AMOUNT_MISMATCH, detail, now=now)
+            if known.status is PaymentStatus.CANCELED:
+                detail = "The payment was canceled before the money arrived."
+                return known.hold(ReviewReason.PAID_AFTER_CANCELLATION, detail, now=now)
+            if known.review is not None:
+                return known
+            return known.succeed(attempt=attempt, now=now, cause=cause)
+
+        return await self.write_order(await self._ledger.apply(payment, change))
+
+    async def write_order(self, payment: Payment) -> Payment:
+        """Makes the order, or brings it up to date with the payment's refunds."""
+        while payment.due_order_status is not payment.order_status:
+            payment = await self._write_order_once(payment)
+        return payment
+
+    async def _write_order_once(self, payment: Payment) -> Payment:
+        order = Order.of(payment)
+        await self._orders.put(order)
+        return await self._ledger.apply(
+            payment, lambda known: known.record_order(order.status, now=self._clock())
+        )

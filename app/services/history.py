@@ -1,0 +1,34 @@
+"""What a user bought and paid, newest first."""
+
+from app.auth import Caller
+from app.domain.orders import Order
+from app.domain.payments import Payment, PaymentStatus
+from app.repositories.orders import OrderRepository
+from app.repositories.pages import Page, PagePosition
+from app.repositories.payments import PaymentRepository
+
+
+class HistoryService:
+    """Raises Forbidden for another user's history."""
+
+    def __init__(self, payments: PaymentRepository, orders: OrderRepository) -> None:
+        self._payments = payments
+        self._orders = orders
+
+    async def payments(
+        self,
+        caller: Caller,
+        user_id: str,
+        *,
+        limit: int,
+        after: PagePosition | None,
+        status: PaymentStatus | None,
+    ) -> Page[Payment]:
+        caller.require_user(user_id)
+        return await self._payments.list_by_user(user_id, limit=limit, after=after, status=status)
+
+    async def orders(
+        self, caller: Caller, user_id: str, *, limit: int, after: PagePosition | None
+    ) -> Page[Order]:
+        caller.require_user(user_id)
+        return await self._orders.list_by_user(user_id, limit=limit, after=after)

@@ -1,0 +1,122 @@
+"""The one way a payment is written: compare and swap, schedule what is unfinished, tell the
+metrics.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from app.domain.clock import Clock
+from app.domain.payments import Payment, next_look_at
+from app.metrics import Metrics
+from app.observability import get_logger
+from app.repositories.payments import PaymentRepository
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilePolicy:
+    """``after``: how old unfinished work must be. ``abandon_after``: when an unpaid payment is
+    given up.
+    """
+
+    after: timedelta
+    abandon_after: timedelta
+
+
+class PaymentLedger:
+    def __init__(
+        self,
+        payments: PaymentRepository,
+        *,
+        clock: Clock,
+        policy: ReconcilePolicy,
+        metrics: Metrics,
+    ) -> None:
+        self._payments = payments
+        self._clock = clock
+        self._policy = policy
+        self._metrics = metrics
+
+    async def add(self, payment: Payment) -> Payment:
+        """Inserts the payment; a repeated request gets the one that its first try inserted."""
+        return await self._payments.add(self._scheduled(payment))
+
+    async def apply(self, payment: Payment, change: Callable[[Payment], Payment]) -> Payment:
+        """Applies a domain method to the payment as it is stored now, and returns the result.
+
+        ``change`` is tried on ``payment`` as the caller knows it. If somebody else saved meanwhile,
+        it is tried again on the stored one: it must be pure. What it raises is raised.
+        """
+        current = payment
+        while True:
+            changed = change(current)
+            if changed is current:
+                return current
+            saved = await self._payments.save(current, self._scheduled(changed))
+            if saved is not None:
+                self._announce(current, saved)
+                return saved
+            current = await self._payments.get(current.payment_id)
+
+    async def find(self, payment_id: str) -> Payment | None:
+        return await self._payments.find(payment_id)
+
+    async def refresh(self, payment: Payment) -> Payment:
+        """The payment as it is stored now."""
+        return await self._payments.get(payment.payment_id)
+
+    def is_abandoned(self, payment: Payment) -> bool:
+        """Whether nobody paid for so long that the payment is given up."""
+        return self._clock() >= payment.created_at + self._policy.abandon_after
+
+    def _scheduled(self, payment: Payment) -> Payment:
+        return replace(
+            payment,
+            reconcile_at=next_look_at(
+                payment,
+                now=self._clock(),
+                after=self._policy.after,
+                abandon_after=self._policy.abandon_after,
+            ),
+        )
+
+    def _announce(self, before: Payment, after: Payment) -> None:
+        if after.status is not before.status:
+            self._metrics.count_payment(after.payment_method.value, after.status.value)
+            log.info(
+                "payment.status_changed",
+                payment_id=after.payment_id,
+                from_status=before.status.value,
+                to_status=after.status.value,
+                cause=after.history[-1].cause,
+                amount=after.amount,
+                currency=after.currency,
+            )
+        if after.review is not None and before.review is None:
+            self._metrics.count_payment_held_for_review(after.review.reason.value)
+            log.error(
+                "payment.held_for_review",
+                payment_id=after.payment_id,
+                reason=after.review.reason.value,
+                detail=after.review.detail,
+            )
+        for refund in after.refunds:
+            known = before.refund(refund.refund_id)
+            if known is None or known.status is not refund.status:
+                self._metrics.count_refund(refund.status.value)
+                log.info(
+                    "refund.status_changed",
+                    payment_id=after.payment_id,
+                    refund_id=refund.refund_id,
+                    status=refund.status.value,
+                    amount=refund.amount,
+                    credits=refund.credits,
+                )
+        if len(after.disputes) > len(before.disputes):
+            log.warning(
+                "payment.disputed",
+                payment_id=after.payment_id,
+                stripe_dispute_id=after.disputes[-1].stripe_dispute_id,
+            )

@@ -1,0 +1,32 @@
+"""Finding a payment for somebody: what is not theirs does not exist."""
+
+from app.auth import Caller
+from app.domain.payments import Payment
+from app.errors import CheckoutSessionNotFound, PaymentNotFound
+from app.repositories.payments import PaymentRepository
+
+
+class PaymentLookup:
+    def __init__(self, payments: PaymentRepository) -> None:
+        self._payments = payments
+
+    async def get(self, caller: Caller, any_id: str) -> Payment:
+        """By our id, a PaymentIntent id or a Checkout Session id. Raises PaymentNotFound."""
+        if any_id.startswith("pi_"):
+            payment = await self._payments.find_by_payment_intent(any_id)
+        elif any_id.startswith("cs_"):
+            payment = await self._payments.find_by_checkout_session(any_id)
+        else:
+            payment = await self._payments.find(any_id)
+        if payment is None or not caller.may_see(payment.user_id):
+            raise PaymentNotFound("There is no such payment.")
+        return payment
+
+    async def get_by_checkout_session(
+        self, caller: Caller, stripe_checkout_session_id: str
+    ) -> Payment:
+        """Raises CheckoutSessionNotFound."""
+        payment = await self._payments.find_by_checkout_session(stripe_checkout_session_id)
+        if payment is None or not caller.may_see(payment.user_id):
+            raise CheckoutSessionNotFound("There is no such Checkout Session.")
+        return payment

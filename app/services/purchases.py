@@ -1,0 +1,88 @@
+"""What a caller wants to buy, checked and priced here: the sum is never taken from the caller."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.domain.cart import CartItem, credits_for_amount, total_amount, total_credits
+from app.domain.money import require_chargeable
+from app.errors import AmountTooLarge, AmountTooSmall, TotalMismatch, ValidationFailed
+
+RESERVED_METADATA_KEYS: Final = frozenset({"payment_id", "refund_id", "user_id", "reason"})
+METADATA_KEYS_LIMIT: Final = 50 - len(RESERVED_METADATA_KEYS)
+METADATA_KEY_LENGTH: Final = 40
+METADATA_VALUE_LENGTH: Final = 500
+"""Stripe's limits, less the keys that are ours: https://docs.stripe.com/metadata"""
+
+CREDITS_LIMIT: Final = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """Either ``items`` or ``amount`` (minor units). ``total_credits`` is a check, not a price."""
+
+    user_id: str
+    items: tuple[CartItem, ...] | None = None
+    amount: int | None = None
+    currency: str = "usd"
+    total_credits: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """The rules: what one credit is worth and how much may be charged at most, in minor units."""
+
+    credit_value: int
+    max_amount: int
+
+    def card_amount(self, purchase: Purchase) -> int:
+        """What to charge. Raises an Unprocessable for whatever Stripe would refuse."""
+        _require_metadata(purchase.metadata)
+        amount = _amount(purchase)
+        require_chargeable(amount, purchase.currency, maximum=self.max_amount)
+        return amount
+
+    def credits_price(self, purchase: Purchase) -> tuple[int, int]:
+        """(amount in minor units, credits to take); a credits payment costs at least one credit."""
+        _require_metadata(purchase.metadata)
+        amount = _amount(purchase)
+        if purchase.items is None:
+            credits = credits_for_amount(amount, credit_value=self.credit_value)
+        else:
+            credits = total_credits(purchase.items)
+        if purchase.total_credits is not None and purchase.total_credits != credits:
+            raise TotalMismatch(
+                f"The request says {purchase.total_credits} credits, the price is {credits}.",
+                expected=credits,
+            )
+        if credits < 1:
+            raise AmountTooSmall("A payment with credits costs at least one credit.", minimum=1)
+        if credits > CREDITS_LIMIT or amount > self.max_amount:
+            raise AmountTooLarge(f"The price of {credits} credits is too high for one payment.")
+        return amount, credits
+
+
+def _amount(purchase: Purchase) -> int:
+    if purchase.items is not None:
+        return total_amount(purchase.items)
+    if purchase.amount is None:
+        raise ValidationFailed.of_field("items", "send either items or amount")
+    return purchase.amount
+
+
+def _require_metadata(metadata: Mapping[str, str]) -> None:
+    if len(metadata) > METADATA_KEYS_LIMIT:
+        raise ValidationFailed.of_field("metadata", f"at most {METADATA_KEYS_LIMIT} keys")
+    for key, value in metadata.items():
+        if key in RESERVED_METADATA_KEYS:
+            raise ValidationFailed.of_field("metadata", f"the key {key!r} is set by this service")
+        if not 0 < len(key) <= METADATA_KEY_LENGTH or "[" in key or "]" in key:
+            raise ValidationFailed.of_field(
+                "metadata",
+                f"a key has 1 to {METADATA_KEY_LENGTH} characters and no square brackets",
+            )
+        if not 0 < len(value) <= METADATA_VALUE_LENGTH:
+            raise ValidationFailed.of_field(
+                "metadata", f"a value has 1 to {METADATA_VALUE_LENGTH} characters"
+            )

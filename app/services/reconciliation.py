@@ -1,0 +1,296 @@
+"""Finds half-done payments, refunds, marks and events, and moves them on.
+
+It needs no webhook: what Stripe knows is asked for, and Stripe's own list of events is read for
+what never reached the inbox. One instance works at a time; two at once would only waste calls.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from app.domain.clock import Clock
+from app.domain.ids import new_id
+from app.domain.payments import Payment, PaymentFlow, PaymentStatus, Work
+from app.errors import PaymentServiceError, StripeNotConfigured
+from app.gateways.payments import EventSnapshot, IntentStatus, PaymentGateway
+from app.metrics import Metrics
+from app.observability import get_logger
+from app.repositories.locks import LockRepository
+from app.repositories.payments import PaymentRepository
+from app.repositories.webhook_events import WebhookEventRepository
+from app.services.card_outcomes import CardOutcomes
+from app.services.checkout import CheckoutService
+from app.services.credits import CreditsService
+from app.services.fulfilment import FulfilmentService
+from app.services.intents import IntentService
+from app.services.ledger import PaymentLedger
+from app.services.refunds import RefundService
+from app.services.webhooks import WebhookService
+
+LOCK: Final = "reconciler"
+CURSOR: Final = "stripe_events"
+LEASE: Final = timedelta(minutes=10)
+BATCH: Final = 100
+AT_ONCE: Final = 10
+
+FIRST_LOOK_BACK: Final = timedelta(days=1)
+OVERLAP: Final = timedelta(minutes=10)
+"""Read again each time: an event may appear in the list a little after its own time."""
+
+log = get_logger(__name__)
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Report:
+    """What one run did, by kind of work: how many were looked at, moved on, and failed."""
+
+    ran: bool = True
+    looked_at: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def as_fields(self) -> dict[str, dict[str, int]]:
+        return {
+            "looked_at": dict(self.looked_at),
+            "moved": dict(self.moved),
+            "failed": dict(self.failed),
+        }
+
+
+class ReconciliationService:
+    def __init__(
+        self,
+        payments: PaymentRepository,
+        events: WebhookEventRepository,
+        locks: LockRepository,
+        ledger: PaymentLedger,
+        intents: IntentService,
+        checkout: CheckoutService,
+        credits: CreditsService,
+        outcomes: CardOutcomes,
+        refunds: RefundService,
+        fulfilment: FulfilmentService,
+        webhooks: WebhookService,
+        gateway: PaymentGateway,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._payments = payments
+        self._events = events
+        self._locks = locks
+        self._ledger = ledger
+        self._intents = intents
+        self._checkout = checkout
+        self._credits = credits
+        self._outcomes = outcomes
+        self._refunds = refunds
+        self._fulfilment = fulfilment
+        self._webhooks = webhooks
+        self._gateway = gateway
+        self._clock = clock
+        self._metrics = metrics
+        self._owner = new_id("reconciler_")
+
+    async def run_for_ever(self, interval_seconds: float) -> None:
+        """The timer. A run that fails is logged, and the next one comes all the same."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                await self.run_once()
+            except PaymentServiceError as error:
+                log.warning("reconciler.run_failed", error=error.code, detail=error.detail)
+            except Exception:
+                # The timer must outlive a mistake in one run, or nothing would be repaired any
+                # more.
+                log.exception("reconciler.run_failed")
+
+    async def run_once(self) -> Report:
+        """One run over all that is due; ``ran`` is False when another instance is at it."""
+        if not await self._hold_lock():
+            return Report(ran=False)
+        report = Report()
+        try:
+            await self._read_stripe_events(report)
+            await self._retry_events(report)
+            await self._advance_payments(report)
+        except BaseException:
+            self._metrics.count_reconciler_run("failed")
+            raise
+        finally:
+            await self._locks.release(LOCK, owner=self._owner)
+        self._metrics.count_reconciler_run("succeeded")
+        log.info("reconciler.finished", **report.as_fields())
+        return report
+
+    async def advance(self, payment: Payment) -> Payment:
+        """Moves one payment on as far as it goes now."""
+        before = payment.revision
+        if Work.OUTCOME in payment.unfinished:
+            payment = await self._decide(payment)
+        if Work.REFUND in payment.unfinished:
+            payment = await self._refunds.resume(payment)
+        payment = await self._fulfilment.write_order(payment)
+        due = payment.reconcile_at is not None and payment.reconcile_at <= self._clock()
+        if payment.unfinished == {Work.MARKS} and due:
+            payment = await self._credits.remove_marks(payment)
+        if payment.revision == before:
+            payment = await self._ledger.apply(payment, Payment.looked_at)
+        return payment
+
+    async def _decide(self, payment: Payment) -> Payment:
+        match payment.flow:
+            case PaymentFlow.CREDITS:
+                return await self._credits.finish(payment)
+            case PaymentFlow.PAYMENT_INTENT:
+                return await self._decide_intent(payment)
+            case PaymentFlow.CHECKOUT_SESSION:
+                return await self._decide_session(payment)
+
+    async def _decide_intent(self, payment: Payment) -> Payment:
+        abandoned = self._ledger.is_abandoned(payment)
+        if payment.stripe_payment_intent_id is None:
+            if abandoned:
+                return await self._give_up(payment)
+            # The same key as the first time: Stripe returns what it made then, or makes it now.
+            return (await self._intents.create_at_stripe(payment)).payment
+        payment = await self._outcomes.look_up(payment, cause="reconciler")
+        if payment.is_final or not abandoned:
+            return payment
+        intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
+        if intent.status != IntentStatus.PROCESSING:
+            intent = await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
+        return await self._outcomes.observe_intent(
+            payment, intent, cause="abandoned", is_current=True
+        )
+
+    async def _decide_session(self, payment: Payment) -> Payment:
+        session_id = payment.stripe_checkout_session_id
+        if session_id is None:
+            if self._ledger.is_abandoned(payment):
+                return await self._give_up(payment)
+            return (await self._checkout.create_at_stripe(payment)).payment
+        session = await self._gateway.retrieve_checkout_session(session_id)
+        if session.status == "open" and self._ledger.is_abandoned(payment):
+            session = await self._gateway.expire_checkout_session(session_id)
+        payment = await self._outcomes.observe_session(payment, session, cause="reconciler")
+        if payment.is_final or session.status != "complete":
+            return payment
+        intent_id = payment.stripe_payment_intent_id
+        if intent_id is not None:
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+            payment = await self._outcomes.observe_intent(
+                payment, intent, cause="reconciler", is_current=True
+            )
+        if payment.status is PaymentStatus.FAILED and self._ledger.is_abandoned(payment):
+            # The page is closed for ever and its delayed payment failed: nobody can pay any more.
+            return await self._give_up(payment)
+        return payment
+
+    async def _give_up(self, payment: Payment) -> Payment:
+        return await self._ledger.apply(
+            payment, lambda known: known.cancel(now=self._clock(), cause="abandoned")
+        )
+
+    async def _advance_payments(self, report: Report) -> None:
+        async def advance(payment: Payment) -> bool:
+            return (await self.advance(payment)).status is not payment.status
+
+        async def postpone(payment: Payment) -> None:
+            await self._ledger.apply(payment, Payment.looked_at)
+
+        started = self._clock()
+        seen: set[str] = set()
+        while True:
+            due = await self._payments.list_due(started, limit=BATCH)
+            fresh = [payment for payment in due if payment.payment_id not in seen]
+            if not fresh:
+                return
+            seen.update(payment.payment_id for payment in fresh)
+            await self._each("payment", fresh, advance, report, on_failure=postpone)
+            await self._hold_lock()
+
+    async def _retry_events(self, report: Report) -> None:
+        async def retry(stripe_event_id: str) -> bool:
+            await self._webhooks.retry(stripe_event_id)
+            return True
+
+        started = self._clock()
+        seen: set[str] = set()
+        while True:
+            due = await self._events.list_due(started, limit=BATCH)
+            fresh = [stripe_event_id for stripe_event_id in due if stripe_event_id not in seen]
+            if not fresh:
+                return
+            seen.update(fresh)
+            await self._each("event", fresh, retry, report)
+            await self._hold_lock()
+
+    async def _read_stripe_events(self, report: Report) -> None:
+        """Ingests what never reached the inbox; the cursor moves once all of it was stored."""
+        started = self._clock()
+        cursor = await self._locks.find_cursor(CURSOR) or started - FIRST_LOOK_BACK
+
+        async def ingest(event: EventSnapshot) -> bool:
+            await self._webhooks.ingest(event)
+            return True
+
+        try:
+            pages = self._gateway.list_events(self._webhooks.event_types, since=cursor - OVERLAP)
+            async for page in pages:
+                unknown = set(
+                    await self._events.list_unknown([event.stripe_event_id for event in page])
+                )
+                # Oldest first, as they would have come.
+                missed = [e for e in reversed(page) if e.stripe_event_id in unknown]
+                await self._each("missed_event", missed, ingest, report)
+                if await self._events.list_unknown(sorted(unknown)):
+                    return
+                await self._hold_lock()
+        except StripeNotConfigured:
+            return
+        except PaymentServiceError as error:
+            # The rest of the run does not need Stripe's list; the cursor stays where it is.
+            report.failed["event_list"] += 1
+            log.warning("reconciler.event_list_failed", error=error.code, detail=error.detail)
+            return
+        await self._locks.move_cursor(CURSOR, started)
+
+    async def _each(
+        self,
+        kind: str,
+        items: Sequence[Item],
+        work: Callable[[Item], Awaitable[bool]],
+        report: Report,
+        *,
+        on_failure: Callable[[Item], Awaitable[None]] | None = None,
+    ) -> None:
+        """A few at a time. One item's failure is logged and counted and stops no other."""
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def run(item: Item) -> None:
+            async with slots:
+                try:
+                    outcome = "moved" if await work(item) else "unchanged"
+                except PaymentServiceError as error:
+                    outcome = "failed"
+                    log.warning("reconciler.item_failed", kind=kind, error=error.code)
+                except Exception:
+                    outcome = "failed"
+                    log.exception("reconciler.item_failed", kind=kind)
+                if outcome == "failed" and on_failure is not None:
+                    await on_failure(item)
+            report.looked_at[kind] += 1
+            if outcome != "unchanged":
+                (report.moved if outcome == "moved" else report.failed)[kind] += 1
+            self._metrics.count_reconciler_item(kind, outcome)
+
+        await asyncio.gather(*(run(item) for item in items))
+
+    async def _hold_lock(self) -> bool:
+        now = self._clock()
+        return await self._locks.acquire(LOCK, owner=self._owner, now=now, until=now + LEASE)

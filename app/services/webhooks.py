@@ -1,0 +1,334 @@
+"""Stripe's events: stored, claimed, applied, finished. https://docs.stripe.com/webhooks
+
+Seen and processed are two facts. An event is answered 2xx only when it is stored and either done or
+in the hands of someone who will do it; whatever fails is kept with its error and tried again, by
+Stripe's next delivery and by the reconciler, whichever comes first.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from app.domain.clock import Clock
+from app.domain.ids import PAYMENT_PREFIX
+from app.domain.payments import Failure, Payment
+from app.domain.webhook_events import EventResult, EventStatus, WebhookEvent
+from app.errors import EventNotYetApplicable, LivemodeMismatch
+from app.gateways.payments import (
+    ChargeSnapshot,
+    DisputeSnapshot,
+    EventSnapshot,
+    IntentSnapshot,
+    PaymentGateway,
+    RefundSnapshot,
+    SessionSnapshot,
+    StripeObjectMissing,
+)
+from app.metrics import Metrics
+from app.observability import get_logger
+from app.repositories.payments import PaymentRepository
+from app.repositories.webhook_events import WebhookEventRepository
+from app.services.card_outcomes import CardOutcomes
+from app.services.ledger import PaymentLedger
+from app.services.refunds import RefundService
+
+LEASE: Final = timedelta(minutes=2)
+"""Longer than any handler can run, by the time-outs of what it calls."""
+
+FIRST_RETRY_WAIT: Final = timedelta(seconds=30)
+LONGEST_RETRY_WAIT: Final = timedelta(hours=1)
+
+ORPHAN_GRACE: Final = timedelta(hours=1)
+"""How long an event may wait for the record of ours that it names, before it counts as foreign."""
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+Handler = Callable[[EventSnapshot], Awaitable[bool]]
+"""Applies the event; False when it is about an object that is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    stripe_event_id: str
+    result: EventResult
+
+
+class WebhookService:
+    def __init__(
+        self,
+        events: WebhookEventRepository,
+        payments: PaymentRepository,
+        ledger: PaymentLedger,
+        outcomes: CardOutcomes,
+        refunds: RefundService,
+        gateway: PaymentGateway,
+        *,
+        livemode: bool,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._events = events
+        self._payments = payments
+        self._ledger = ledger
+        self._outcomes = outcomes
+        self._refunds = refunds
+        self._gateway = gateway
+        self._livemode = livemode
+        self._clock = clock
+        self._metrics = metrics
+        self._handlers: Mapping[str, Handler] = {
+            "payment_intent.succeeded": self.on_payment_intent,
+            "payment_intent.payment_failed": self.on_payment_intent,
+            "payment_intent.processing": self.on_payment_intent,
+            "payment_intent.canceled": self.on_payment_intent,
+            "checkout.session.completed": self.on_checkout_session,
+            "checkout.session.async_payment_succeeded": self.on_checkout_session,
+            "checkout.session.async_payment_failed": self.on_checkout_session_payment_failed,
+            "checkout.session.expired": self.on_checkout_session,
+            "charge.refunded": self.on_charge_refunded,
+            "refund.created": self.on_refund,
+            "refund.updated": self.on_refund,
+            "refund.failed": self.on_refund,
+            "charge.dispute.created": self.on_dispute,
+            "charge.dispute.closed": self.on_dispute,
+        }
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        """What the endpoint should be subscribed to."""
+        return tuple(self._handlers)
+
+    async def receive(self, payload: bytes, signature: str | None) -> Receipt:
+        """Raises InvalidSignature, LivemodeMismatch, or whatever the handler failed with."""
+        event = self._gateway.verify_event(payload, signature)
+        if event.livemode != self._livemode:
+            raise LivemodeMismatch(
+                "This service runs with live keys, the event is a test."
+                if self._livemode
+                else "This service runs with test keys, the event is live."
+            )
+        return Receipt(event.stripe_event_id, await self.ingest(event))
+
+    async def ingest(self, event: EventSnapshot) -> EventResult:
+        """Stores the event and processes it, unless that was or is being done."""
+        now = self._clock()
+        stored = await self._events.add(
+            WebhookEvent(
+                stripe_event_id=event.stripe_event_id,
+                type=event.type,
+                payload=event.payload,
+                status=EventStatus.PROCESSING,
+                created_at=event.created_at,
+                received_at=now,
+                attempts=1,
+                next_attempt_at=now + LEASE,
+            )
+        )
+        if stored:
+            return await self._process(event, attempts=1)
+        claimed = await self._claim(event.stripe_event_id, only_due=False)
+        if claimed is not None:
+            return await self._process(event, attempts=claimed.attempts)
+        known = await self._events.find(event.stripe_event_id)
+        finished = known is not None and known.status.is_final
+        result = EventResult.DUPLICATE if finished else EventResult.DEFERRED
+        self._metrics.count_webhook_event(event.type, result.value)
+        return result
+
+    async def retry(self, stripe_event_id: str) -> EventResult:
+        """For the reconciler: processes a stored event whose next try is due."""
+        claimed = await self._claim(stripe_event_id, only_due=True)
+        if claimed is None:
+            return EventResult.DEFERRED
+        event = self._gateway.parse_event(claimed.payload)
+        return await self._process(event, attempts=claimed.attempts)
+
+    async def _claim(self, stripe_event_id: str, *, only_due: bool) -> WebhookEvent | None:
+        now = self._clock()
+        return await self._events.claim(
+            stripe_event_id, now=now, lease_until=now + LEASE, only_due=only_due
+        )
+
+    async def _process(self, event: EventSnapshot, *, attempts: int) -> EventResult:
+        handler = self._handlers.get(event.type)
+        try:
+            applied = handler is not None and await handler(event)
+            status = EventStatus.PROCESSED if applied else EventStatus.IGNORED
+            await self._events.mark_finished(event.stripe_event_id, status, now=self._clock())
+        except Exception as error:
+            # Kept with its error and raised again: the sender must not hear that all is well.
+            self._metrics.count_webhook_event(event.type, "failed")
+            wait = min(FIRST_RETRY_WAIT * 2 ** min(attempts - 1, 10), LONGEST_RETRY_WAIT)
+            await self._events.mark_failed(
+                event.stripe_event_id,
+                error=type(error).__name__,
+                next_attempt_at=self._clock() + wait,
+            )
+            raise
+        result = EventResult(status.value)
+        self._metrics.count_webhook_event(event.type, result.value)
+        log.info(
+            "webhook.event_finished",
+            stripe_event_id=event.stripe_event_id,
+            type=event.type,
+            result=result.value,
+        )
+        return result
+
+    # Handlers: safe to run twice and out of order
+
+    async def on_payment_intent(self, event: EventSnapshot) -> bool:
+        intent = _expect(event, IntentSnapshot)
+        payment = await self._find(
+            event, intent.payment_id, intent_id=intent.stripe_payment_intent_id
+        )
+        if payment is None:
+            return False
+        await self._outcomes.observe_intent(payment, intent, cause=_cause(event), is_current=False)
+        return True
+
+    async def on_checkout_session(self, event: EventSnapshot) -> bool:
+        if event.object is None:
+            # Set-up and subscription sessions are no payments of ours.
+            return False
+        session = _expect(event, SessionSnapshot)
+        payment = await self._find_by_session(event, session)
+        if payment is None:
+            return False
+        await self._outcomes.observe_session(payment, session, cause=_cause(event))
+        return True
+
+    async def on_checkout_session_payment_failed(self, event: EventSnapshot) -> bool:
+        """The bank refused a delayed payment; the PaymentIntent knows the reason."""
+        if event.object is None:
+            return False
+        session = _expect(event, SessionSnapshot)
+        payment = await self._find_by_session(event, session)
+        if payment is None:
+            return False
+        payment = await self._outcomes.observe_session(payment, session, cause=_cause(event))
+        intent_id = session.stripe_payment_intent_id
+        if intent_id is not None:
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+            payment = await self._outcomes.observe_intent(
+                payment, intent, cause=_cause(event), is_current=True
+            )
+        else:
+            failure = Failure("payment_failed", "The payment failed.")
+            await self._ledger.apply(
+                payment,
+                lambda known: known.fail(
+                    failure, attempt=None, now=self._clock(), cause=_cause(event)
+                ),
+            )
+        return True
+
+    async def on_charge_refunded(self, event: EventSnapshot) -> bool:
+        """Also sent for a partial refund, and it does not say which refunds there are."""
+        charge = _expect(event, ChargeSnapshot)
+        payment = await self._find(
+            event, charge.payment_id, intent_id=charge.stripe_payment_intent_id
+        )
+        if payment is None:
+            return False
+        payment = await self._paid(payment, event)
+        known = sum(refund.amount for refund in payment.refunds if refund.status.holds_money)
+        if payment.status.is_paid and known < charge.amount_refunded:
+            await self._refunds.observe_all(payment, cause=_cause(event))
+        return True
+
+    async def on_refund(self, event: EventSnapshot) -> bool:
+        refund = _expect(event, RefundSnapshot)
+        payment = await self._find(
+            event, refund.payment_id, intent_id=refund.stripe_payment_intent_id, ask=True
+        )
+        if payment is None:
+            return False
+        payment = await self._paid(payment, event)
+        if payment.status.is_paid:
+            await self._refunds.observe(payment, refund, cause=_cause(event))
+        return True
+
+    async def on_dispute(self, event: EventSnapshot) -> bool:
+        snapshot = _expect(event, DisputeSnapshot)
+        payment = await self._find(
+            event, None, intent_id=snapshot.stripe_payment_intent_id, ask=True
+        )
+        if payment is None:
+            return False
+        closed = event.type == "charge.dispute.closed"
+        await self._ledger.apply(
+            payment,
+            lambda known: known.record_dispute(snapshot.dispute, now=self._clock(), closed=closed),
+        )
+        return True
+
+    async def _paid(self, payment: Payment, event: EventSnapshot) -> Payment:
+        """A refund that overtook the news of the payment: Stripe is asked for that first.
+
+        A payment that is held for a person may be refunded in the dashboard; it stays held.
+        """
+        if payment.status.is_paid or payment.review is not None:
+            return payment
+        return await self._outcomes.look_up(payment, cause=_cause(event))
+
+    async def _find_by_session(
+        self, event: EventSnapshot, session: SessionSnapshot
+    ) -> Payment | None:
+        return await self._find(
+            event, session.payment_id, session_id=session.stripe_checkout_session_id
+        )
+
+    async def _find(
+        self,
+        event: EventSnapshot,
+        payment_id: str | None,
+        *,
+        intent_id: str | None = None,
+        session_id: str | None = None,
+        ask: bool = False,
+    ) -> Payment | None:
+        """The payment that the event is about; None when it is not ours.
+
+        By the id in the metadata, for the event may be faster than our own record of Stripe's id.
+        ``ask``: refunds and disputes made elsewhere carry no metadata, so the PaymentIntent is
+        asked. Raises EventNotYetApplicable when the metadata names a payment of ours that is not
+        there (yet).
+        """
+        if payment_id is not None and payment_id.startswith(PAYMENT_PREFIX):
+            payment = await self._payments.find(payment_id)
+            if payment is not None:
+                return payment
+            if self._clock() - event.created_at < ORPHAN_GRACE:
+                raise EventNotYetApplicable("The payment is not known yet.", retry_after=30)
+            log.warning("webhook.orphan", stripe_event_id=event.stripe_event_id, type=event.type)
+        if session_id is not None:
+            return await self._payments.find_by_checkout_session(session_id)
+        if intent_id is None:
+            return None
+        payment = await self._payments.find_by_payment_intent(intent_id)
+        if payment is not None or not ask:
+            return payment
+        try:
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+        except StripeObjectMissing:
+            return None
+        payment = await self._find(event, intent.payment_id)
+        if payment is None:
+            return None
+        return await self._outcomes.observe_intent(
+            payment, intent, cause=_cause(event), is_current=True
+        )
+
+
+def _expect(event: EventSnapshot, kind: type[T]) -> T:
+    """The event's object; a type whose object is something else is a mistake that must be seen."""
+    if not isinstance(event.object, kind):
+        raise TypeError(f"{event.type} carries {type(event.object).__name__}, not {kind.__name__}")
+    return event.object
+
+
+def _cause(event: EventSnapshot) -> str:
+    return f"{event.type} {event.stripe_event_id}"
