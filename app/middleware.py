@@ -220,7 +220,8 @@ def _completed(
 def _announced_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length":
-            return int(value) if value.isdigit() else 0
+            # A longer number is too large either way, and int() refuses very long ones.
+            return int(value[:18]) if value.isdigit() else 0
     return 0
 
 

@@ -21,7 +21,7 @@ _MAX_DEPTH = 8
 
 _SENSITIVE_KEY = re.compile(
     r"secret|passw|token|email|authorization|credential(?!s?_id)|cookie|signature"
-    r"|(?:api|service|internal|private|stripe)_?key|(?:mongodb|database)_?ur[il]"
+    r"|(?:api|service|internal|private|stripe)[_\-]?key|(?:mongodb|database)[_\-]?ur[il]"
     r"|(?:^|[_.\-])(?:pwd|card|cards|cvc|cvv|pan|jwt|dsn)(?:$|[_.\-])",
     re.IGNORECASE,
 )

@@ -107,7 +107,8 @@ class Settings(BaseSettings):
             origin = origin_of(text)
             path = text.partition("://")[2].partition("/")[2]
             if origin is None or path or "?" in text or "#" in text:
-                raise ValueError(f"{text!r} is not an origin; write it as https://shop.example.com")
+                shown = "one of them" if "@" in text else repr(text)  # It may hold a password.
+                raise ValueError(f"{shown} is not an origin; write it as https://shop.example.com")
             normalised.append(origin)
         return tuple(normalised)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -334,8 +333,12 @@ class StripeGateway:
     ) -> AsyncIterator[Sequence[Object]]:
         """https://docs.stripe.com/api/pagination"""
         page: dict[str, str] = {}
+
+        async def list_this_page(client: StripeClient) -> Any:
+            return await list_page(client, page)
+
         while True:
-            answer = await self._call(operation, partial(list_page, page=page))
+            answer = await self._call(operation, list_this_page)
             if answer["data"]:
                 yield answer["data"]
             if not answer["has_more"]:

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.cart import CartItem
+from app.errors import ValidationFailed
+from app.services.purchases import Purchase
 
 UserId = Annotated[
     str,
@@ -76,5 +78,25 @@ class CartItemReply(ReplyBody):
 Cart = Annotated[list[CartItemBody], Field(min_length=1, max_length=100)]
 
 
-def cart_items(cart: list[CartItemBody] | None) -> tuple[CartItem, ...] | None:
-    return None if cart is None else tuple(item.to_domain() for item in cart)
+def cart_items(cart: list[CartItemBody]) -> tuple[CartItem, ...]:
+    return tuple(item.to_domain() for item in cart)
+
+
+class PurchaseBody(RequestBody):
+    """Exactly one of `items` and `amount`."""
+
+    user_id: UserId
+    items: Cart | None = None
+    amount: AmountCents | None = None
+    metadata: Metadata | None = None
+
+    def to_purchase(self) -> Purchase:
+        """Raises ValidationFailed."""
+        if (self.items is None) == (self.amount is None):
+            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
+        return Purchase(
+            user_id=self.user_id,
+            items=None if self.items is None else cart_items(self.items),
+            amount=self.amount,
+            metadata=self.metadata or {},
+        )

@@ -1,44 +1,21 @@
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from app.domain.payments import PaymentStatus
-from app.errors import ValidationFailed
-from app.schemas.common import (
-    AmountCents,
-    Cart,
-    Metadata,
-    ReplyBody,
-    RequestBody,
-    UserId,
-    cart_items,
-)
+from app.schemas.common import PurchaseBody, ReplyBody
 from app.services.credits import CreditsPayment
 from app.services.purchases import Purchase
 
 
-class PayWithCreditsBody(RequestBody):
-    """Exactly one of `items` and `amount`."""
-
-    user_id: UserId
-    items: Cart | None = None
-    amount: AmountCents | None = None
-    total_credits: (
-        Annotated[int, Field(ge=0, description="When sent, it must equal the price computed here.")]
-        | None
-    ) = None
-    metadata: Metadata | None = None
+class PayWithCreditsBody(PurchaseBody):
+    total_credits: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="When sent, it must equal the price computed here."
+    )
 
     def to_purchase(self) -> Purchase:
-        if (self.items is None) == (self.amount is None):
-            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
-        return Purchase(
-            user_id=self.user_id,
-            items=cart_items(self.items),
-            amount=self.amount,
-            total_credits=self.total_credits,
-            metadata=self.metadata or {},
-        )
+        return replace(super().to_purchase(), total_credits=self.total_credits)
 
 
 class PayWithCreditsReply(ReplyBody):

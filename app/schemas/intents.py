@@ -1,42 +1,19 @@
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from app.domain.payments import PaymentStatus
-from app.errors import ValidationFailed
-from app.schemas.common import (
-    AmountCents,
-    Cart,
-    Currency,
-    Metadata,
-    ReplyBody,
-    RequestBody,
-    UserId,
-    cart_items,
-)
+from app.schemas.common import Currency, PurchaseBody, ReplyBody, RequestBody
 from app.services.intents import Confirmation, CreatedIntent
 from app.services.purchases import Purchase
 
 
-class CreatePaymentIntentBody(RequestBody):
-    """Exactly one of `items` and `amount`."""
-
-    user_id: UserId
-    items: Cart | None = None
-    amount: AmountCents | None = None
+class CreatePaymentIntentBody(PurchaseBody):
     currency: Currency = "usd"
-    metadata: Metadata | None = None
 
     def to_purchase(self) -> Purchase:
-        if (self.items is None) == (self.amount is None):
-            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
-        return Purchase(
-            user_id=self.user_id,
-            items=cart_items(self.items),
-            amount=self.amount,
-            currency=self.currency,
-            metadata=self.metadata or {},
-        )
+        return replace(super().to_purchase(), currency=self.currency)
 
 
 class CreatePaymentIntentReply(ReplyBody):

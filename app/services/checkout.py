@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from app.auth import Caller
 from app.domain.clock import Clock
-from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import CheckoutDetails, Payment, PaymentFlow
 from app.errors import AmountTooLarge, AmountTooSmall, RedirectNotAllowed
 from app.gateways.payments import PaymentGateway, SessionSnapshot
 from app.services.card_outcomes import CardOutcomes
@@ -85,21 +85,12 @@ class CheckoutService:
         caller.require_user(purchase.user_id)
         amount = self._pricing.card_amount(purchase)
         success_url, cancel_url = self._redirects.choose(success_url, cancel_url)
-        now = self._clock()
-        payment = await self._ledger.add(
-            Payment(
-                payment_id=payment_id,
-                user_id=purchase.user_id,
-                flow=PaymentFlow.CHECKOUT_SESSION,
-                status=PaymentStatus.PENDING,
-                amount=amount,
-                currency=purchase.currency,
-                items=purchase.items or (),
-                metadata=purchase.metadata,
-                checkout=CheckoutDetails(success_url, cancel_url, customer_email),
-                created_at=now,
-                updated_at=now,
-            )
+        payment = await self._ledger.open(
+            payment_id,
+            PaymentFlow.CHECKOUT_SESSION,
+            purchase,
+            amount=amount,
+            checkout=CheckoutDetails(success_url, cancel_url, customer_email),
         )
         return await self.create_at_stripe(payment)
 

@@ -12,8 +12,13 @@ from typing import Final
 from app.auth import Caller
 from app.domain.clock import Clock
 from app.domain.credits import Debit, DebitOutcome
-from app.domain.payments import Failure, Payment, PaymentFlow, PaymentStatus
-from app.errors import InsufficientCredits, PaymentNotConfirmable, UserNotFound
+from app.domain.payments import Failure, Payment, PaymentFlow
+from app.errors import (
+    InsufficientCredits,
+    PaymentNotConfirmable,
+    PaymentServiceError,
+    UserNotFound,
+)
 from app.repositories.users import UserRepository
 from app.services.fulfilment import FulfilmentService
 from app.services.ledger import PaymentLedger
@@ -61,22 +66,12 @@ class CreditsService:
         if payment is None:
             if available < credits:
                 raise _insufficient(credits, available)
-            now = self._clock()
-            payment = await self._ledger.add(
-                Payment(
-                    payment_id=payment_id,
-                    user_id=purchase.user_id,
-                    flow=PaymentFlow.CREDITS,
-                    status=PaymentStatus.PENDING,
-                    amount=amount,
-                    currency=purchase.currency,
-                    credits=credits,
-                    items=purchase.items or (),
-                    metadata=purchase.metadata,
-                    open_marks=(payment_id,),
-                    created_at=now,
-                    updated_at=now,
-                )
+            payment = await self._ledger.open(
+                payment_id,
+                PaymentFlow.CREDITS,
+                purchase,
+                amount=amount,
+                credits=credits,
             )
         return await self._debit(payment)
 
@@ -101,6 +96,9 @@ class CreditsService:
         if payment.status.is_paid:
             payment = await self._fulfilment.write_order(payment)
             return CreditsPayment(payment, await self._users.get_credits(payment.user_id))
+        if payment.is_final:
+            # Not even tried: the mark that would stop the debit may have been removed by now.
+            raise _refusal(payment, await self._users.get_credits(payment.user_id))
         debit = await self._users.take_credits(
             payment.user_id,
             payment_id=payment.payment_id,
@@ -127,12 +125,7 @@ class CreditsService:
         payment = await self._fail(payment, ABANDONED)
         if debit.outcome is DebitOutcome.USER_NOT_FOUND:
             raise UserNotFound("There is no such user.")
-        if payment.failure == ABANDONED:
-            raise PaymentNotConfirmable(
-                "The payment was given up before it was completed and nothing was taken; "
-                "pay again with a new Idempotency-Key."
-            )
-        raise _insufficient(payment.credits, debit.balance)
+        raise _refusal(payment, debit.balance)
 
     async def _succeed(self, payment: Payment) -> Payment:
         payment = await self._ledger.apply(
@@ -145,6 +138,16 @@ class CreditsService:
             payment,
             lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=failure.code),
         )
+
+
+def _refusal(payment: Payment, available: int) -> PaymentServiceError:
+    """Why a failed payment failed."""
+    if payment.failure == ABANDONED:
+        return PaymentNotConfirmable(
+            "The payment was given up before it was completed and nothing was taken; "
+            "pay again with a new Idempotency-Key."
+        )
+    return _insufficient(payment.credits, available)
 
 
 def _insufficient(required: int, available: int) -> InsufficientCredits:

@@ -4,8 +4,14 @@ from dataclasses import dataclass, field
 
 from app.auth import Caller
 from app.domain.clock import Clock
-from app.domain.payments import Payment, PaymentFlow, PaymentStatus
-from app.errors import AmountTooLarge, AmountTooSmall, PaymentDeclined, PaymentNotConfirmable
+from app.domain.payments import Payment, PaymentFlow
+from app.errors import (
+    AmountTooLarge,
+    AmountTooSmall,
+    PaymentDeclined,
+    PaymentNotConfirmable,
+    ValidationFailed,
+)
 from app.gateways.payments import (
     CardDeclined,
     IntentSnapshot,
@@ -62,20 +68,8 @@ class IntentService:
         """Repeating it with the same ``payment_id`` continues the same payment."""
         caller.require_user(purchase.user_id)
         amount = self._pricing.card_amount(purchase)
-        now = self._clock()
-        payment = await self._ledger.add(
-            Payment(
-                payment_id=payment_id,
-                user_id=purchase.user_id,
-                flow=PaymentFlow.PAYMENT_INTENT,
-                status=PaymentStatus.PENDING,
-                amount=amount,
-                currency=purchase.currency,
-                items=purchase.items or (),
-                metadata=purchase.metadata,
-                created_at=now,
-                updated_at=now,
-            )
+        payment = await self._ledger.open(
+            payment_id, PaymentFlow.PAYMENT_INTENT, purchase, amount=amount
         )
         return await self.create_at_stripe(payment)
 
@@ -115,7 +109,7 @@ class IntentService:
         Raises PaymentDeclined (the payment can be tried again with another payment method), or
         StripeTimeout and StripeFailed when the outcome is not known: it will be settled later.
         """
-        payment = await self._lookup.get(caller, stripe_payment_intent_id)
+        payment = await self._lookup.get_by_payment_intent(caller, stripe_payment_intent_id)
         if payment.flow is not PaymentFlow.PAYMENT_INTENT:
             raise PaymentNotConfirmable("This payment is made on Stripe's hosted page.")
         if payment.status.is_paid:
@@ -124,11 +118,15 @@ class IntentService:
         if payment_method is None:
             intent = await self._gateway.retrieve_payment_intent(stripe_payment_intent_id)
             if intent.status == IntentStatus.REQUIRES_CONFIRMATION:
-                payment, intent = await self._attempt(payment, intent, None, confirmation_id)
+                intent = await self._attempt(
+                    payment, stripe_payment_intent_id, None, confirmation_id
+                )
         elif payment.is_final:
             raise PaymentNotConfirmable(f"This payment is {payment.status.value}.")
         else:
-            payment, intent = await self._attempt(payment, None, payment_method, confirmation_id)
+            intent = await self._attempt(
+                payment, stripe_payment_intent_id, payment_method, confirmation_id
+            )
         payment = await self._outcomes.observe_intent(
             payment, intent, cause="confirm-payment", is_current=True
         )
@@ -138,21 +136,22 @@ class IntentService:
     async def _attempt(
         self,
         payment: Payment,
-        known_intent: IntentSnapshot | None,
+        stripe_payment_intent_id: str,
         payment_method: str | None,
         confirmation_id: str,
-    ) -> tuple[Payment, IntentSnapshot]:
-        intent_id = payment.stripe_payment_intent_id or ""
+    ) -> IntentSnapshot:
         payment = await self._ledger.apply(
             payment, lambda known: known.start_confirmation(confirmation_id, now=self._clock())
         )
         try:
-            return payment, await self._gateway.confirm_payment_intent(
-                intent_id, payment_method=payment_method, confirmation_id=confirmation_id
+            return await self._gateway.confirm_payment_intent(
+                stripe_payment_intent_id,
+                payment_method=payment_method,
+                confirmation_id=confirmation_id,
             )
         except CardDeclined as declined:
             if declined.intent is not None:
-                payment = await self._outcomes.observe_intent(
+                await self._outcomes.observe_intent(
                     payment, declined.intent, cause="confirm-payment", is_current=True
                 )
             raise PaymentDeclined(
@@ -161,7 +160,11 @@ class IntentService:
                 payment_id=payment.payment_id,
             ) from declined
         except StripeRefused as refused:
+            if refused.param == "payment_method":
+                raise ValidationFailed.of_field(
+                    "payment_method_id", "Stripe cannot charge this payment method"
+                ) from refused
             # Paid, canceled or under way already, by another request or in the shopper's browser.
-            if refused.stripe_code != "payment_intent_unexpected_state":
-                raise
-            return payment, await self._gateway.retrieve_payment_intent(intent_id)
+            if refused.stripe_code == "payment_intent_unexpected_state":
+                return await self._gateway.retrieve_payment_intent(stripe_payment_intent_id)
+            raise

@@ -7,10 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from app.domain.clock import Clock
-from app.domain.payments import Payment, next_look_at
+from app.domain.payments import (
+    CheckoutDetails,
+    Payment,
+    PaymentFlow,
+    PaymentStatus,
+    next_look_at,
+)
 from app.metrics import Metrics
 from app.observability import get_logger
 from app.repositories.payments import PaymentRepository
+from app.services.purchases import Purchase
 
 log = get_logger(__name__)
 
@@ -39,8 +46,36 @@ class PaymentLedger:
         self._policy = policy
         self._metrics = metrics
 
-    async def add(self, payment: Payment) -> Payment:
-        """Inserts the payment; a repeated request gets the one that its first try inserted."""
+    async def open(
+        self,
+        payment_id: str,
+        flow: PaymentFlow,
+        purchase: Purchase,
+        *,
+        amount: int,
+        credits: int = 0,
+        checkout: CheckoutDetails | None = None,
+    ) -> Payment:
+        """Records a pending payment before anything is charged; ``amount`` is in minor units.
+
+        A repeated request gets the payment that its first try recorded.
+        """
+        now = self._clock()
+        payment = Payment(
+            payment_id=payment_id,
+            user_id=purchase.user_id,
+            flow=flow,
+            status=PaymentStatus.PENDING,
+            amount=amount,
+            currency=purchase.currency,
+            credits=credits,
+            items=purchase.items or (),
+            metadata=purchase.metadata,
+            checkout=checkout,
+            open_marks=(payment_id,) if flow is PaymentFlow.CREDITS else (),
+            created_at=now,
+            updated_at=now,
+        )
         return await self._payments.add(self._scheduled(payment))
 
     async def apply(self, payment: Payment, change: Callable[[Payment], Payment]) -> Payment:

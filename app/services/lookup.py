@@ -22,6 +22,13 @@ class PaymentLookup:
             raise PaymentNotFound("There is no such payment.")
         return payment
 
+    async def get_by_payment_intent(self, caller: Caller, stripe_payment_intent_id: str) -> Payment:
+        """Raises PaymentNotFound."""
+        payment = await self._payments.find_by_payment_intent(stripe_payment_intent_id)
+        if payment is None or not caller.may_see(payment.user_id):
+            raise PaymentNotFound("There is no such payment.")
+        return payment
+
     async def get_by_checkout_session(
         self, caller: Caller, stripe_checkout_session_id: str
     ) -> Payment:

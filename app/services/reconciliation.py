@@ -15,7 +15,12 @@ from app.domain.clock import Clock
 from app.domain.ids import new_id
 from app.domain.payments import Payment, PaymentFlow, PaymentStatus, Work
 from app.errors import PaymentServiceError, StripeNotConfigured
-from app.gateways.payments import EventSnapshot, IntentStatus, PaymentGateway
+from app.gateways.payments import (
+    EventSnapshot,
+    IntentStatus,
+    PaymentGateway,
+    StripeObjectMissing,
+)
 from app.metrics import Metrics
 from app.observability import get_logger
 from app.repositories.locks import LockRepository
@@ -158,12 +163,18 @@ class ReconciliationService:
                 return await self._give_up(payment)
             # The same key as the first time: Stripe returns what it made then, or makes it now.
             return (await self._intents.create_at_stripe(payment)).payment
-        payment = await self._outcomes.look_up(payment, cause="reconciler")
-        if payment.is_final or not abandoned:
+        try:
+            intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
+        except StripeObjectMissing:
+            if abandoned:
+                return await self._give_up(payment)
+            raise
+        payment = await self._outcomes.observe_intent(
+            payment, intent, cause="reconciler", is_current=True
+        )
+        if payment.is_final or not abandoned or intent.status == IntentStatus.PROCESSING:
             return payment
-        intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
-        if intent.status != IntentStatus.PROCESSING:
-            intent = await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
+        intent = await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
         return await self._outcomes.observe_intent(
             payment, intent, cause="abandoned", is_current=True
         )
@@ -174,7 +185,12 @@ class ReconciliationService:
             if self._ledger.is_abandoned(payment):
                 return await self._give_up(payment)
             return (await self._checkout.create_at_stripe(payment)).payment
-        session = await self._gateway.retrieve_checkout_session(session_id)
+        try:
+            session = await self._gateway.retrieve_checkout_session(session_id)
+        except StripeObjectMissing:
+            if self._ledger.is_abandoned(payment):
+                return await self._give_up(payment)
+            raise
         if session.status == "open" and self._ledger.is_abandoned(payment):
             session = await self._gateway.expire_checkout_session(session_id)
         payment = await self._outcomes.observe_session(payment, session, cause="reconciler")

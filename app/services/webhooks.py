@@ -234,7 +234,11 @@ class WebhookService:
         if payment is None:
             return False
         payment = await self._paid(payment, event)
-        known = sum(refund.amount for refund in payment.refunds if refund.status.holds_money)
+        known = sum(
+            refund.amount
+            for refund in payment.refunds
+            if refund.status.holds_money and refund.stripe_refund_id is not None
+        )
         if payment.status.is_paid and known < charge.amount_refunded:
             await self._refunds.observe_all(payment, cause=_cause(event))
         return True
