@@ -11,10 +11,9 @@
     ├── BodyTooLarge (413)
     ├── Unprocessable (422)         ValidationFailed, TotalMismatch, AmountTooSmall, AmountTooLarge,
     │                               UnsupportedCurrency, RedirectNotAllowed, IdempotencyKeyReused
-    ├── EventNotYetApplicable (503) a webhook event that overtook our own record
     └── DependencyFailure (5xx)     StripeFailed (502), StripeNotConfigured (503),
                                     StripeUnavailable (503), StripeTimeout (504),
-                                    DatabaseUnavailable (503)
+                                    DatabaseUnavailable (503), EventNotYetApplicable (503)
 
 Services raise these knowing nothing of HTTP; ``problems.py`` is the only place that turns them into
 ``application/problem+json`` (RFC 9457). ``code`` is stable and meant for programs, ``detail`` is a
@@ -231,7 +230,7 @@ class StripeUnavailable(DependencyFailure):
 
     status = 503
     code = "stripe_error"
-    title = "Stripe is busy"
+    title = "Stripe failed"
 
 
 class StripeTimeout(DependencyFailure):

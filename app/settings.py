@@ -1,6 +1,7 @@
 """Everything that can be configured, from the environment or ``.env``; unsafe mixes are refused."""
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.errors import ConfigurationError
 
 EMBEDDED_DATABASE_SCHEME = "mongomock://"
+
+_NOT_IN_A_URL = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 Mode = Literal["test", "live"]
 Origins = Annotated[tuple[str, ...], NoDecode]
@@ -75,7 +78,7 @@ class Settings(BaseSettings):
     allow_user_refunds: bool = False
 
     auth_jwt_secret: SecretStr = SecretStr("")
-    auth_jwt_public_key: str = ""
+    auth_jwt_public_key: str = Field(default="", repr=False)
     internal_service_key: SecretStr = SecretStr("")
 
     reconcile_interval_seconds: float = Field(default=60.0, ge=0)
@@ -84,6 +87,21 @@ class Settings(BaseSettings):
     webhook_event_retention_days: int = Field(default=30, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _lower_environment(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_log_level(cls, value: Any) -> Any:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @field_validator("docs_enabled", mode="before")
+    @classmethod
+    def _read_empty_as_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @field_validator("cors_origins", "allowed_redirect_origins", mode="before")
     @classmethod
@@ -155,13 +173,19 @@ class Settings(BaseSettings):
                 "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes "
                 "(one is a test key, the other a live key)"
             )
-        if "live" in modes and self.environment in (Environment.DEVELOPMENT, Environment.TEST):
+        if "live" in modes and self.environment is not Environment.PRODUCTION:
             problems.append(
                 f"a live Stripe key is refused while ENVIRONMENT is {self.environment.value}; "
                 "set ENVIRONMENT=production or use test keys"
             )
-        if any("..." in value or "your_" in value for value in (secret, publishable)):
-            problems.append("a sample value from .env.example is still in place of a Stripe key")
+        if "live" in modes and self.stripe_api_base.startswith("http://"):
+            problems.append("STRIPE_API_BASE must be https:// for a live key, or empty")
+        for name, value in (
+            ("STRIPE_SECRET_KEY", secret),
+            ("STRIPE_PUBLISHABLE_KEY", publishable),
+        ):
+            if "..." in value or "your_" in value:
+                problems.append(f"{name} still holds a sample value")
         webhook_secrets = self.webhook_secrets
         if any(not value.startswith("whsec_") for value in webhook_secrets):
             problems.append("every STRIPE_WEBHOOK_SECRET must start with whsec_")
@@ -191,7 +215,10 @@ class Settings(BaseSettings):
             if not webhook_secrets and not secret:
                 problems.append("ENVIRONMENT is production but STRIPE_WEBHOOK_SECRET is empty")
             if self.uses_embedded_database:
-                problems.append("mongomock:// loses its data; it is refused in production")
+                problems.append(
+                    "MONGODB_URL and AUTH_MONGODB_URL may not be mongomock:// in production: it "
+                    "loses its data"
+                )
         return problems
 
     @property
@@ -258,10 +285,16 @@ def load_settings(**overrides: Any) -> Settings:
             message = mistake["msg"].removeprefix("Value error, ")
             problems += [f"{name} {line}".strip() for line in message.splitlines()]
         raise ConfigurationError(problems) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([".env is not a UTF-8 text file"]) from None
 
 
 def origin_of(url: str) -> str | None:
     """``scheme://host[:port]`` in lower case, or None for anything a browser may not be sent to."""
+    # Python drops line breaks and tabs from a URL and takes a backslash for a character of the host;
+    # a browser takes it for a slash (https://url.spec.whatwg.org/#concept-basic-url-parser).
+    if _NOT_IN_A_URL.search(url):
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     InvalidSignature,
+    StartupError,
     StripeFailed,
     StripeNotConfigured,
     StripeTimeout,
@@ -84,6 +86,8 @@ async def open_stripe_gateway(
     aiohttp rather than the SDK's default httpx: it carries several times the load when many calls
     are in flight (https://github.com/encode/httpx/issues/3215).
     """
+    if os.environ.get("STRIPE_LOG") == "debug":
+        raise StartupError("STRIPE_LOG=debug prints whole requests and answers; unset it")
     # Off: it writes a file to the home directory, and the root file system may be read-only.
     stripe.enable_telemetry = False
     timeout = aiohttp.ClientTimeout(total=settings.stripe_timeout_seconds)
