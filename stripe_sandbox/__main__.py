@@ -1,0 +1,115 @@
+"""``python -m stripe_sandbox``: the sandbox as a program of its own."""
+
+import argparse
+import gc
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from stripe_sandbox.app import create_app
+from stripe_sandbox.config import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    SandboxConfig,
+    WebhookEndpointConfig,
+)
+from stripe_sandbox.sandbox import Sandbox
+from stripe_sandbox.server import KEEP_ALIVE_SECONDS
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = SandboxConfig()
+    parser = argparse.ArgumentParser(
+        prog="python -m stripe_sandbox",
+        description="A stateful, offline stand-in for Stripe. Test keys only; nothing is charged.",
+    )
+    parser.add_argument("--host", default=DEFAULT_HOST)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument(
+        "--webhook-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where to deliver events; repeatable, each with its own --webhook-secret",
+    )
+    parser.add_argument("--webhook-secret", action="append", default=[], metavar="whsec_...")
+    parser.add_argument(
+        "--webhook-retry-seconds",
+        type=float,
+        nargs="+",
+        default=list(defaults.retry_schedule),
+        metavar="SECONDS",
+        help="waits before the 2nd, 3rd, ... try of a delivery",
+    )
+    parser.add_argument("--webhook-concurrency", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="base of the hosted pages' addresses as browsers see it"
+    )
+    parser.add_argument(
+        "--delayed-payment-seconds",
+        type=float,
+        default=defaults.delayed_payment_seconds,
+        metavar="N",
+        help="how long a bank debit stays processing",
+    )
+    parser.add_argument(
+        "--refund-settle-seconds", type=float, default=defaults.refund_settle_seconds, metavar="N"
+    )
+    parser.add_argument(
+        "--latency", type=float, default=0.0, metavar="SECONDS", help="added to each API request"
+    )
+    parser.add_argument("--capacity", type=int, default=defaults.capacity, metavar="N")
+    parser.add_argument("--seed", type=int, help="make ids reproducible")
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+    )
+    return parser
+
+
+def _configure(arguments: argparse.Namespace) -> SandboxConfig:
+    if len(arguments.webhook_url) != len(arguments.webhook_secret):
+        raise ValueError("each --webhook-url needs its --webhook-secret")
+    pairs = zip(arguments.webhook_url, arguments.webhook_secret, strict=True)
+    return SandboxConfig(
+        webhook_endpoints=[WebhookEndpointConfig(url=url, secret=secret) for url, secret in pairs],
+        retry_schedule=tuple(arguments.webhook_retry_seconds),
+        webhook_concurrency=arguments.webhook_concurrency,
+        shutdown_drain_seconds=2.0,
+        public_url=arguments.public_url or f"http://localhost:{arguments.port}",
+        delayed_payment_seconds=arguments.delayed_payment_seconds,
+        refund_settle_seconds=arguments.refund_settle_seconds,
+        latency=arguments.latency,
+        capacity=arguments.capacity,
+        seed=arguments.seed,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        config = _configure(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    level = arguments.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Objects are kept by the ten thousand and make no cycles: looking for some takes long pauses.
+    gc.set_threshold(100_000, 50, 1_000)
+    uvicorn.run(
+        create_app(Sandbox(config)),
+        host=arguments.host,
+        port=arguments.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=3,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The ASGI application: the API on the hot path, pages and control API behind it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stripe_sandbox.api import StripeApi
+from stripe_sandbox.control import control_routes
+from stripe_sandbox.pages import page_routes
+from stripe_sandbox.sandbox import Sandbox
+
+
+class SandboxApp:
+    """``/v1`` goes straight to the API; the rest, and the lifespan, to Starlette."""
+
+    def __init__(self, sandbox: Sandbox, api: ASGIApp, site: ASGIApp) -> None:
+        self.sandbox = sandbox
+        self._api = api
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            await self._api(scope, receive, send)
+        else:
+            await self._site(scope, receive, send)
+
+
+def create_app(sandbox: Sandbox) -> SandboxApp:
+    """Its lifespan starts and stops the sandbox's workers."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with sandbox:
+            yield
+
+    site = Starlette(
+        routes=[
+            Mount("/_sandbox", routes=control_routes(sandbox)),
+            *page_routes(sandbox),
+        ],
+        lifespan=lifespan,
+    )
+    return SandboxApp(sandbox, StripeApi(sandbox), site)

@@ -1,0 +1,35 @@
+"""API objects as plain dictionaries, built from key templates so that no key can be missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+StripeObject = dict[str, Any]
+
+_TEMPLATES: dict[str, StripeObject] = json.loads(
+    Path(__file__).with_name("templates.json").read_text(encoding="utf-8")
+)
+
+
+def copy_json(value: Any) -> Any:
+    """A deep copy of JSON data, several times faster than copy.deepcopy."""
+    if isinstance(value, dict):
+        return {key: copy_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copy_json(item) for item in value]
+    return value
+
+
+def build(kind: str, **values: Any) -> StripeObject:
+    """An object of ``kind`` with every documented key; an undocumented one is a KeyError."""
+    template = _TEMPLATES[kind]
+    unknown = values.keys() - template.keys()
+    if unknown:
+        raise KeyError(f"{kind} has no {', '.join(sorted(unknown))}")
+    built: StripeObject = copy_json(template)
+    built.update(values)
+    return built
+
+
+def keys_of(kind: str) -> frozenset[str]:
+    return frozenset(_TEMPLATES[kind])

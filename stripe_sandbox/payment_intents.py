@@ -1,0 +1,707 @@
+"""PaymentIntents and their state machine (https://docs.stripe.com/payments/paymentintents/lifecycle)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from stripe_sandbox.charges import ChargeRecord, Charges
+from stripe_sandbox.clock import Clock, Timer
+from stripe_sandbox.config import SandboxConfig
+from stripe_sandbox.errors import (
+    ApiError,
+    invalid_param,
+    no_such,
+    unexpected_state,
+)
+from stripe_sandbox.events import EventLog
+from stripe_sandbox.ids import IdFactory
+from stripe_sandbox.instruments import AUTHENTICATION_REQUIRED, BANK_DEBIT, CARD, Decline
+from stripe_sandbox.lists import list_page
+from stripe_sandbox.money import check_charge, check_currency
+from stripe_sandbox.objects import StripeObject, build, copy_json
+from stripe_sandbox.params import (
+    Params,
+    merge_metadata,
+)
+from stripe_sandbox.payment_methods import PaymentMethodRecord, PaymentMethods
+from stripe_sandbox.store import Collection, Record
+
+_CONFIRM_ONLY = (
+    "error_on_requires_action",
+    "mandate_data",
+    "off_session",
+    "return_url",
+)
+_EDITABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+_CANCELABLE = (
+    "requires_payment_method",
+    "requires_capture",
+    "requires_reauthorization",
+    "requires_confirmation",
+    "requires_action",
+    "processing",
+)
+_AUTHENTICATION_FAILED = (
+    "The provided PaymentMethod has failed authentication. You can provide payment_method_data or "
+    "a new PaymentMethod to attempt to fulfill this PaymentIntent again."
+)
+
+Outcome = Literal["succeeded", "failed"]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A confirmation in the making."""
+
+    method: PaymentMethodRecord
+    return_url: str | None
+    off_session: bool = False
+    error_on_action: bool = False
+
+
+class PaymentIntentRecord(Record):
+    def __init__(self, data: StripeObject, session_id: str | None) -> None:
+        super().__init__(data)
+        self.session_id = session_id
+        self.attempt: _Attempt | None = None
+        """The confirmation that waits for 3-D Secure or for the bank."""
+        self.timer: Timer | None = None
+        self.announced = False
+        """Whether payment_intent.created has been emitted."""
+        self.at_creation: StripeObject = {}
+
+    @property
+    def status(self) -> str:
+        status: str = self.data["status"]
+        return status
+
+
+class PaymentIntents:
+    def __init__(
+        self,
+        config: SandboxConfig,
+        clock: Clock,
+        ids: IdFactory,
+        events: EventLog,
+        methods: PaymentMethods,
+        charges: Charges,
+        page_url: Callable[[str], str],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._ids = ids
+        self._events = events
+        self._methods = methods
+        self._charges = charges
+        self._page_url = page_url
+        self._records: Collection[PaymentIntentRecord] = Collection(
+            capacity=config.capacity, on_evict=lambda record: clock.cancel(record.timer)
+        )
+        self.on_paid: list[Callable[[PaymentIntentRecord], None]] = []
+        """Called when an intent has succeeded, is authorized or (delayed methods) is processing."""
+        self.on_failed: list[Callable[[PaymentIntentRecord], None]] = []
+
+    # The API
+
+    def check_create(self, params: Params) -> None:
+        """Validation that Stripe does before an idempotency key takes notice of a request."""
+        params["currency"] = check_currency(params["currency"])
+        check_charge(params["amount"], params["currency"], self._config.max_amount)
+        if not params.get("confirm"):
+            for name in _CONFIRM_ONLY:
+                if name in params:
+                    raise invalid_param(
+                        f"The parameter `{name}` can only be passed when `confirm` is true.", name
+                    )
+        self._check_shared(params)
+
+    def create(self, params: Params) -> StripeObject:
+        record = self.open(params)
+        if params.get("confirm"):
+            attached = {k: v for k, v in params.items() if k != "payment_method"}
+            self._confirm(record, attached)
+        else:
+            self._announce(record)
+        return record.data
+
+    def open(self, params: Params, *, session_id: str | None = None) -> PaymentIntentRecord:
+        """A new intent, before any attempt to pay it."""
+        if "customer" in params:
+            raise no_such("customer", params["customer"], "customer", status=400)
+        automatic = params.get("automatic_payment_methods")
+        redirects = (automatic or {}).get("allow_redirects", "always")
+        enabled = (automatic or {}).get("enabled", True)
+        id = self._ids.new("pi", family="3")
+        intent = build(
+            "payment_intent",
+            id=id,
+            amount=params["amount"],
+            automatic_payment_methods=(
+                {"allow_redirects": redirects, "enabled": True} if enabled else None
+            ),
+            capture_method=params.get("capture_method", "automatic_async"),
+            client_secret=self._ids.client_secret(id),
+            confirmation_method=params.get("confirmation_method", "automatic"),
+            created=self._clock.timestamp(),
+            currency=params["currency"],
+            metadata=merge_metadata({}, params.get("metadata")),
+            payment_method_configuration_details={"id": "pmc_1SandboxDefault", "parent": None},
+            status="requires_payment_method",
+        )
+        self._apply_shared(intent, params)
+        record = PaymentIntentRecord(intent, session_id)
+        if "payment_method" in params:
+            self._attach(record, self._methods.use(params["payment_method"]))
+        record.at_creation = copy_json(intent)
+        return self._records.add(record)
+
+    def retrieve(self, params: Params, id: str, *, publishable: bool = False) -> StripeObject:
+        record = self.named(id)
+        self._check_secret(record, params, publishable)
+        return record.data
+
+    def list(self, params: Params) -> StripeObject:
+        # No intent here has a customer.
+        nobody = "customer" in params or "customer_account" in params
+        within: Sequence[PaymentIntentRecord] | None = [] if nobody else None
+        return list_page(
+            self._records, params, "/v1/payment_intents", noun="payment_intent", within=within
+        )
+
+    def check_update(self, params: Params) -> None:
+        if "currency" in params:
+            params["currency"] = check_currency(params["currency"])
+        self._check_shared(params)
+
+    def update(self, params: Params, id: str) -> StripeObject:
+        record = self.named(id)
+        intent = record.data
+        self._check_editable(record, params)
+        wanted = {**intent, **params}
+        amount, currency = wanted["amount"], wanted["currency"]
+        if "amount" in params or "currency" in params:
+            check_charge(amount, currency, self._config.max_amount)
+        if "customer" in params:
+            raise no_such("customer", params["customer"], "customer", status=400)
+        method = self._methods.use(params["payment_method"]) if "payment_method" in params else None
+        metadata = merge_metadata(intent["metadata"], params.get("metadata"))
+        intent.update(amount=amount, currency=currency, metadata=metadata, last_payment_error=None)
+        if "capture_method" in params:
+            intent["capture_method"] = params["capture_method"]
+        self._apply_shared(intent, params)
+        if method is not None:
+            self._attach(record, method)
+        return intent
+
+    def confirm(self, params: Params, id: str, *, publishable: bool = False) -> StripeObject:
+        record = self.named(id)
+        self._check_secret(record, params, publishable)
+        self._refuse_if_of_session(record, "confirm")
+        self._confirm(record, params, from_browser=publishable)
+        return record.data
+
+    def capture(self, params: Params, id: str) -> StripeObject:
+        record = self.named(id)
+        intent = record.data
+        if record.status != "requires_capture":
+            raise unexpected_state(
+                "This PaymentIntent could not be captured because it has a status of "
+                f"{record.status}. Only a PaymentIntent with one of the following statuses may be "
+                "captured: requires_capture.",
+                intent,
+            )
+        capturable = intent["amount_capturable"]
+        amount = {"amount_to_capture": capturable, **params}["amount_to_capture"]
+        if amount > capturable:
+            raise ApiError(
+                400,
+                f"The amount to capture ({amount}) is greater than the amount that can be captured "
+                f"({capturable}).",
+                code="amount_too_large",
+                param="amount_to_capture",
+            )
+        if "metadata" in params:
+            intent["metadata"] = merge_metadata(intent["metadata"], params["metadata"])
+        charge = self._latest_charge(record)
+        if charge is None:
+            raise no_such("charge", intent["latest_charge"], "id")
+        self._charges.capture(charge, amount)
+        intent.update(status="succeeded", amount_capturable=0, amount_received=amount)
+        self._events.emit("payment_intent.succeeded", intent)
+        return intent
+
+    def cancel(self, params: Params, id: str) -> StripeObject:
+        record = self.named(id)
+        self._refuse_if_of_session(record, "cancel")
+        if record.status not in _CANCELABLE:
+            raise unexpected_state(
+                "You cannot cancel this PaymentIntent because it has a status of "
+                f"{record.status}. Only a PaymentIntent with one of the following statuses may be "
+                f"canceled: {', '.join(_CANCELABLE)}.",
+                record.data,
+            )
+        self.cancel_now(record, params.get("cancellation_reason"))
+        return record.data
+
+    # What happens outside the API
+
+    def cancel_now(self, record: PaymentIntentRecord, reason: str | None) -> None:
+        charge = self._latest_charge(record)
+        if record.status == "requires_capture" and charge is not None:
+            self._charges.release(charge)
+        elif record.status == "processing" and charge is not None:
+            self._charges.fail(
+                charge, Decline("payment_intent_canceled", "The payment was canceled.")
+            )
+        self._forget_attempt(record)
+        record.data.update(
+            status="canceled",
+            amount_capturable=0,
+            canceled_at=self._clock.timestamp(),
+            cancellation_reason=reason,
+            next_action=None,
+            processing=None,
+        )
+        self._events.emit("payment_intent.canceled", record.data)
+
+    def pay(
+        self, record: PaymentIntentRecord, method: PaymentMethodRecord, return_url: str
+    ) -> None:
+        """Pay from the hosted page, the customer being there. A decline is an ApiError."""
+        self._attach(record, method)
+        self._proceed(record, _Attempt(method, return_url))
+
+    def authenticate(self, id: str, *, approve: bool) -> PaymentIntentRecord:
+        """What the bank's 3-D Secure page concludes. A later decline is not raised: look."""
+        record = self.named(id)
+        attempt = record.attempt
+        if record.status != "requires_action" or attempt is None:
+            raise unexpected_state(
+                f"There is nothing to authenticate: the status is {record.status}.", record.data
+            )
+        record.data["next_action"] = None
+        if not approve:
+            self._forget_attempt(record)
+            error = {
+                "code": "payment_intent_authentication_failure",
+                "doc_url": "https://stripe.com/docs/error-codes/"
+                "payment-intent-authentication-failure",
+                "message": _AUTHENTICATION_FAILED,
+                "payment_method": copy_json(attempt.method.data),
+                "type": "invalid_request_error",
+            }
+            self._fail(record, error)
+            return record
+        try:
+            self._charge(record, attempt, authenticated=True)
+        except ApiError as declined:
+            if declined.error["type"] != "card_error":
+                raise
+        return record
+
+    def settle(self, id: str, outcome: Outcome) -> PaymentIntentRecord:
+        """The bank's answer to a delayed payment."""
+        record = self.named(id)
+        charge = self._latest_charge(record)
+        attempt = record.attempt
+        if record.status != "processing" or charge is None or attempt is None:
+            raise unexpected_state(
+                f"There is nothing to settle: the status is {record.status}.", record.data
+            )
+        self._forget_attempt(record)
+        record.data["processing"] = None
+        if outcome == "succeeded":
+            attempt.method.spent = True
+            self._charges.succeed(charge, capture_method="automatic")
+            self._succeed(record)
+        else:
+            decline = attempt.method.instrument.decline or Decline(
+                "insufficient_funds",
+                "The customer's account has insufficient funds to cover this payment.",
+            )
+            self._charges.fail(charge, decline)
+            self._fail(record, _payment_error(decline, charge.id, attempt.method))
+        return record
+
+    def authentication_page(self, record: PaymentIntentRecord) -> str:
+        return self._page_url(f"/3ds/{record.id}")
+
+    def return_address(self, record: PaymentIntentRecord, return_url: str) -> str:
+        """``return_url`` with what Stripe appends to it after a redirect."""
+        status = {
+            "succeeded": "succeeded",
+            "requires_capture": "succeeded",
+            "processing": "pending",
+        }.get(record.status, "failed")
+        parts = urlsplit(return_url)
+        query = [
+            *parse_qsl(parts.query, keep_blank_values=True),
+            ("payment_intent", record.id),
+            ("payment_intent_client_secret", record.data["client_secret"]),
+            ("redirect_status", status),
+        ]
+        return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def find(self, id: str) -> PaymentIntentRecord | None:
+        return self._records.find(id)
+
+    def named(self, id: str) -> PaymentIntentRecord:
+        record = self._records.find(id)
+        if record is None:
+            raise no_such("payment_intent", id, "intent")
+        return record
+
+    # Parameters
+
+    def _check_shared(self, params: Params) -> None:
+        if params.get("statement_descriptor"):
+            # https://docs.stripe.com/get-started/account/statement-descriptors
+            raise invalid_param(
+                "The statement_descriptor parameter is not supported for card charges. Use "
+                "statement_descriptor_suffix instead.",
+                "statement_descriptor",
+            )
+
+    def _apply_shared(self, intent: StripeObject, params: Params) -> None:
+        for name in (
+            "description",
+            "receipt_email",
+            "setup_future_usage",
+            "statement_descriptor_suffix",
+            "transfer_group",
+            "allowed_payment_method_types",
+            "excluded_payment_method_types",
+        ):
+            if name in params:
+                intent[name] = params[name]
+        if "shipping" in params:
+            given = params["shipping"]
+            intent["shipping"] = given and {
+                "address": {
+                    **build("billing_details")["address"],
+                    **(given.get("address") or {}),
+                },
+                "carrier": given.get("carrier"),
+                "name": given.get("name"),
+                "phone": given.get("phone"),
+                "tracking_number": given.get("tracking_number"),
+            }
+        types = [CARD, BANK_DEBIT] if intent["currency"] == "usd" else [CARD]
+        allowed = intent["allowed_payment_method_types"]
+        excluded = intent["excluded_payment_method_types"] or []
+        intent["payment_method_types"] = [
+            kind for kind in types if kind not in excluded and (not allowed or kind in allowed)
+        ]
+
+    def _check_editable(self, record: PaymentIntentRecord, params: Params) -> None:
+        locked = ("amount", "currency", "payment_method", "capture_method", "setup_future_usage")
+        for name in locked:
+            if name in params and record.status not in _EDITABLE:
+                raise unexpected_state(
+                    f"This PaymentIntent's {name} could not be updated because it has a status of "
+                    f"{record.status}. You may only update the {name} of a PaymentIntent with one "
+                    f"of the following statuses: {', '.join(_EDITABLE)}.",
+                    record.data,
+                )
+        if record.session_id is not None:
+            for name in locked:
+                if name in params:
+                    raise unexpected_state(
+                        f"You cannot update the {name} of this PaymentIntent because it belongs to "
+                        "a Checkout Session.",
+                        record.data,
+                    )
+
+    def _check_secret(self, record: PaymentIntentRecord, params: Params, publishable: bool) -> None:
+        """A publishable key only sees the intent whose secret it shows."""
+        secret = params.get("client_secret")
+        if secret is None and not publishable:
+            return
+        if secret != record.data["client_secret"]:
+            raise ApiError(
+                400,
+                "The client_secret provided does not match the client_secret associated with this "
+                "PaymentIntent.",
+                code="payment_intent_invalid_parameter",
+                param="client_secret",
+            )
+
+    def _refuse_if_of_session(self, record: PaymentIntentRecord, verb: str) -> None:
+        """https://docs.stripe.com/payments/checkout: expire the session instead."""
+        if record.session_id is not None:
+            raise unexpected_state(
+                f"You cannot {verb} this PaymentIntent because it belongs to a Checkout Session. "
+                "Expire the Checkout Session instead.",
+                record.data,
+            )
+
+    # The state machine
+
+    def _attach(self, record: PaymentIntentRecord, method: PaymentMethodRecord) -> None:
+        intent = record.data
+        if method.instrument.type not in intent["payment_method_types"]:
+            raise ApiError(
+                400,
+                f"The PaymentMethod provided ({method.instrument.type}) is not allowed for this "
+                "PaymentIntent. Please attach an allowed PaymentMethod or update the allowed "
+                "PaymentMethod types for this PaymentIntent. Allowed types: "
+                f"{', '.join(intent['payment_method_types'])}.",
+                code="payment_intent_invalid_parameter",
+                param="payment_method",
+                payment_intent=intent,
+            )
+        self._forget_attempt(record)
+        intent.update(
+            payment_method=method.id,
+            status="requires_confirmation",
+            next_action=None,
+            last_payment_error=None,
+        )
+
+    def _confirm(
+        self, record: PaymentIntentRecord, params: Params, *, from_browser: bool = False
+    ) -> None:
+        intent = record.data
+        if record.status not in _EDITABLE:
+            reason = (
+                "it has already succeeded after being previously confirmed."
+                if record.status == "succeeded"
+                else f"it has a status of {record.status}. Only a PaymentIntent with one of the "
+                "following statuses may be confirmed: requires_confirmation, requires_action."
+            )
+            raise unexpected_state(
+                f"You cannot confirm this PaymentIntent because {reason}", intent
+            )
+        return_url = params.get("return_url")
+        off_session = params.get("off_session", False)
+        error_on_action = params.get("error_on_requires_action", False)
+        automatic = intent["automatic_payment_methods"]
+        if automatic is not None and automatic["allow_redirects"] == "always":
+            if error_on_action:
+                raise self._announced(record, _error_on_action_refused(intent))
+            waived = off_session or (from_browser and params.get("use_stripe_sdk"))
+            if return_url is None and not waived:
+                raise self._announced(record, _return_url_needed(intent))
+        named = params.get("payment_method")
+        if named is None and intent["payment_method"] is None:
+            raise self._announced(
+                record,
+                unexpected_state(
+                    "You cannot confirm this PaymentIntent because it's missing a payment method. "
+                    "You can either update the PaymentIntent with a payment method and then "
+                    "confirm it again, or confirm it again directly with a payment method or "
+                    "ConfirmationToken.",
+                    intent,
+                ),
+            )
+        method = self._methods.use(named or intent["payment_method"])
+        if "capture_method" in params:
+            intent["capture_method"] = params["capture_method"]
+        self._apply_shared(intent, params)
+        self._attach(record, method)
+        self._proceed(record, _Attempt(method, return_url, off_session, error_on_action))
+
+    def _proceed(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
+        instrument = attempt.method.instrument
+        if attempt.off_session and instrument.off_session_decline is not None:
+            self._decline(record, attempt, instrument.off_session_decline, authenticated=False)
+        if instrument.type == BANK_DEBIT:
+            self._start_debit(record, attempt)
+        elif instrument.three_d_secure and not attempt.off_session:
+            if attempt.error_on_action:
+                self._decline(record, attempt, AUTHENTICATION_REQUIRED, authenticated=False)
+            self._require_action(record, attempt)
+        else:
+            self._charge(record, attempt, authenticated=False)
+
+    def _require_action(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
+        """https://docs.stripe.com/payments/3d-secure"""
+        page = self.authentication_page(record)
+        action: dict[str, Any]
+        if attempt.return_url is not None:
+            action = {
+                "redirect_to_url": {"return_url": attempt.return_url, "url": page},
+                "type": "redirect_to_url",
+            }
+        else:
+            action = {
+                "type": "use_stripe_sdk",
+                "use_stripe_sdk": {
+                    "source": self._ids.new("payatt", family="3"),
+                    "stripe_js": page,
+                    "type": "three_d_secure_redirect",
+                },
+            }
+        record.attempt = attempt
+        record.data.update(status="requires_action", next_action=action)
+        if record.session_id is not None:
+            self._announce(record)
+        self._events.emit("payment_intent.requires_action", record.data)
+        self._announce(record)
+
+    def _start_debit(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
+        charge = self._charges.attempt(record.data, attempt.method, authenticated=False)
+        record.attempt = attempt
+        record.data.update(
+            status="processing",
+            latest_charge=charge.id,
+            next_action=None,
+            processing=None,
+        )
+        self._announce(record)
+        self._charges.hold_pending(charge)
+        self._events.emit("payment_intent.processing", record.data)
+        if self._config.delayed_payment_seconds is not None:
+            fails = attempt.method.instrument.decline is not None
+            outcome: Outcome = "failed" if fails else "succeeded"
+            id = record.id
+            record.timer = self._clock.call_later(
+                self._config.delayed_payment_seconds, lambda: self._settle_by_timer(id, outcome)
+            )
+        self._tell(self.on_paid, record)
+
+    def _settle_by_timer(self, id: str, outcome: Outcome) -> None:
+        record = self._records.find(id)
+        if record is not None and record.status == "processing":
+            self.settle(id, outcome)
+
+    def _charge(
+        self, record: PaymentIntentRecord, attempt: _Attempt, *, authenticated: bool
+    ) -> None:
+        instrument = attempt.method.instrument
+        if instrument.decline is not None:
+            self._decline(record, attempt, instrument.decline, authenticated=authenticated)
+        self._forget_attempt(record)
+        attempt.method.spent = True
+        intent = record.data
+        charge = self._charges.attempt(intent, attempt.method, authenticated=authenticated)
+        intent.update(latest_charge=charge.id, next_action=None, last_payment_error=None)
+        from_page = record.session_id is not None
+        if from_page:
+            self._announce(record)
+        if intent["capture_method"] == "manual":
+            intent.update(status="requires_capture", amount_capturable=intent["amount"])
+            self._charges.authorize(charge)
+            self._events.emit("payment_intent.amount_capturable_updated", intent)
+            self._announce(record)
+            self._tell(self.on_paid, record)
+            return
+        self._charges.succeed(charge, capture_method=intent["capture_method"])
+        self._succeed(record)
+
+    def _succeed(self, record: PaymentIntentRecord) -> None:
+        intent = record.data
+        intent.update(status="succeeded", amount_received=intent["amount"], last_payment_error=None)
+        self._events.emit("payment_intent.succeeded", intent)
+        self._announce(record)
+        self._tell(self.on_paid, record)
+
+    def _decline(
+        self,
+        record: PaymentIntentRecord,
+        attempt: _Attempt,
+        decline: Decline,
+        *,
+        authenticated: bool,
+    ) -> NoReturn:
+        """Record the failed charge, go back to ``requires_payment_method``, answer 402."""
+        self._forget_attempt(record)
+        charge = self._charges.attempt(record.data, attempt.method, authenticated=authenticated)
+        record.data["latest_charge"] = charge.id
+        self._charges.fail(charge, decline)
+        error = _payment_error(decline, charge.id, attempt.method)
+        self._fail(record, error)
+        details = {
+            k: v for k, v in error.items() if k not in ("code", "doc_url", "message", "type")
+        }
+        raise ApiError(
+            402,
+            decline.message,
+            type="card_error",
+            code=decline.code,
+            payment_intent=record.data,
+            **details,
+        )
+
+    def _fail(self, record: PaymentIntentRecord, error: StripeObject) -> None:
+        record.data.update(
+            status="requires_payment_method",
+            payment_method=None,
+            last_payment_error=error,
+            next_action=None,
+        )
+        self._announce(record)
+        self._events.emit("payment_intent.payment_failed", record.data)
+        self._tell(self.on_failed, record)
+
+    def _announce(self, record: PaymentIntentRecord) -> None:
+        """Emit payment_intent.created once, as the intent was when it was made.
+
+        With ``confirm=true`` it really comes after the events of the confirmation.
+        """
+        if not record.announced:
+            record.announced = True
+            self._events.emit("payment_intent.created", record.at_creation)
+
+    def _announced(self, record: PaymentIntentRecord, error: ApiError) -> ApiError:
+        """An intent that could not be confirmed exists all the same."""
+        self._announce(record)
+        return error
+
+    def _forget_attempt(self, record: PaymentIntentRecord) -> None:
+        self._clock.cancel(record.timer)
+        record.timer = None
+        record.attempt = None
+
+    def _latest_charge(self, record: PaymentIntentRecord) -> ChargeRecord | None:
+        id = record.data["latest_charge"]
+        return None if id is None else self._charges.find(id)
+
+    def _tell(
+        self,
+        listeners: Sequence[Callable[[PaymentIntentRecord], None]],
+        record: PaymentIntentRecord,
+    ) -> None:
+        for listener in listeners:
+            listener(record)
+
+
+def _payment_error(decline: Decline, charge_id: str, method: PaymentMethodRecord) -> StripeObject:
+    """``last_payment_error``, and the ``error`` of the 402 answer."""
+    error: StripeObject = {
+        "advice_code": decline.advice_code,
+        "charge": charge_id,
+        "code": decline.code,
+        "decline_code": decline.decline_code,
+        "doc_url": f"https://stripe.com/docs/error-codes/{decline.code.replace('_', '-')}",
+        "message": decline.message,
+        "network_decline_code": decline.network_decline_code,
+        "payment_method": copy_json(method.data),
+        "type": "card_error",
+    }
+    return {key: value for key, value in error.items() if value is not None}
+
+
+def _return_url_needed(intent: StripeObject) -> ApiError:
+    """https://docs.stripe.com/changelog/2023-08-16/automatic-payment-methods"""
+    return ApiError(
+        400,
+        "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. "
+        "Because some of these payment methods might redirect your customer off of your page, you "
+        "must provide a `return_url`. If you don't want to accept redirect-based payment methods, "
+        "set `automatic_payment_methods[enabled]` to `true` and "
+        "`automatic_payment_methods[allow_redirects]` to `never` when creating Setup Intents and "
+        "Payment Intents.",
+        payment_intent=intent,
+    )
+
+
+def _error_on_action_refused(intent: StripeObject) -> ApiError:
+    return ApiError(
+        400,
+        "`error_on_requires_action` cannot be used together with `automatic_payment_methods` that "
+        "may redirect. Set `automatic_payment_methods[allow_redirects]` to `never`.",
+        param="error_on_requires_action",
+        payment_intent=intent,
+    )

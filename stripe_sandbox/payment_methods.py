@@ -1,0 +1,217 @@
+"""PaymentMethods (https://docs.stripe.com/api/payment_methods)."""
+
+import hashlib
+from typing import Any
+
+from stripe_sandbox import instruments
+from stripe_sandbox.clock import Clock
+from stripe_sandbox.config import SandboxConfig
+from stripe_sandbox.errors import ApiError, no_such
+from stripe_sandbox.ids import IdFactory
+from stripe_sandbox.instruments import CARD, Instrument
+from stripe_sandbox.objects import StripeObject, build
+from stripe_sandbox.params import (
+    ADDRESS,
+    EXPAND,
+    Email,
+    Hash,
+    Integer,
+    Kind,
+    Metadata,
+    OneOf,
+    Params,
+    Text,
+    merge_metadata,
+)
+from stripe_sandbox.store import Collection, Record
+
+RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
+CREATE: dict[str, Kind] = {
+    "type": OneOf(("card",), required=True),
+    "card": Hash(
+        {
+            "number": Text(required=True),
+            "exp_month": Integer(required=True),
+            "exp_year": Integer(required=True),
+            "cvc": Text(),
+        },
+        required=True,
+    ),
+    "billing_details": Hash(
+        {
+            "address": ADDRESS,
+            "email": Email(unsettable=True),
+            "name": Text(unsettable=True),
+            "phone": Text(unsettable=True),
+        }
+    ),
+    "metadata": Metadata(),
+    "expand": EXPAND,
+}
+
+
+class PaymentMethodRecord(Record):
+    def __init__(self, data: StripeObject, instrument: Instrument) -> None:
+        super().__init__(data)
+        self.instrument = instrument
+        self.spent = False
+        """Paid with once. Without a customer it cannot pay again."""
+
+
+def _card_error(message: str, code: str, param: str) -> ApiError:
+    return ApiError(402, message, type="card_error", code=code, param=param, executed=False)
+
+
+class PaymentMethods:
+    def __init__(self, config: SandboxConfig, clock: Clock, ids: IdFactory) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._records: Collection[PaymentMethodRecord] = Collection(capacity=config.capacity)
+
+    def mint(
+        self,
+        instrument: Instrument,
+        *,
+        number: str | None = None,
+        billing: dict[str, Any] | None = None,
+        exp_month: int = 12,
+        exp_year: int | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> PaymentMethodRecord:
+        """A new PaymentMethod: using ``pm_card_visa`` makes one each time."""
+        given = billing or {}
+        details = build("billing_details", **{k: v for k, v in given.items() if k != "address"})
+        details["address"].update(given.get("address") or {})
+        data = build(
+            "payment_method",
+            id=self._ids.new("pm"),
+            billing_details=details,
+            created=self._clock.timestamp(),
+            metadata=metadata or {},
+            type=instrument.type,
+        )
+        shown = number or instrument.numbers[0]
+        if instrument.type == CARD:
+            year = exp_year or self._current_year() + 4
+            data["card"] = _card(instrument, shown, exp_month, year)
+        else:
+            del data["card"]
+            data[instrument.type] = {
+                "account_holder_type": "individual",
+                "account_type": "checking",
+                "bank_name": "STRIPE TEST BANK",
+                "financial_connections_account": None,
+                "fingerprint": _fingerprint(shown),
+                "last4": shown[-4:],
+                "networks": {"preferred": "ach", "supported": ["ach"]},
+                "routing_number": "110000000",
+                "status_details": {},
+            }
+        return self._records.add(PaymentMethodRecord(data, instrument))
+
+    def use(self, id: str, param: str = "payment_method") -> PaymentMethodRecord:
+        """The PaymentMethod an API caller names, minted when it is one of the test ids."""
+        instrument = instruments.by_id(id)
+        if instrument is not None:
+            return self.mint(instrument)
+        record = self._records.find(id)
+        if record is None:
+            raise no_such("PaymentMethod", id, param, status=400)
+        if record.spent:
+            raise ApiError(
+                400,
+                "The provided PaymentMethod was previously used with a PaymentIntent without "
+                "Customer attachment, shared with a connected account without Customer attachment, "
+                "or was detached from a Customer. It may not be used again. To use a PaymentMethod "
+                "multiple times, you must attach it to a Customer first.",
+                param=param,
+            )
+        return record
+
+    def find(self, id: str) -> PaymentMethodRecord | None:
+        return self._records.find(id)
+
+    def create(self, params: Params, *, publishable: bool) -> StripeObject:
+        """What Stripe.js does with a card form. A server may not send card numbers."""
+        if not publishable:
+            raise ApiError(
+                402,
+                "Sending credit card numbers directly to the Stripe API is generally unsafe. We "
+                "suggest you use test tokens that map to the test card you are using, see "
+                "https://stripe.com/docs/testing.",
+                executed=False,
+            )
+        card = params["card"]
+        number = card["number"].replace(" ", "")
+        if not number.isdigit() or not instruments.passes_luhn(number):
+            raise _card_error("Your card number is incorrect.", "incorrect_number", "number")
+        year = card["exp_year"] + 2000 if card["exp_year"] < 100 else card["exp_year"]
+        if not 1 <= card["exp_month"] <= 12:
+            raise _card_error(
+                "Your card's expiration month is invalid.", "invalid_expiry_month", "exp_month"
+            )
+        if self.is_past(card["exp_month"], year) or year > self._current_year() + 50:
+            raise _card_error(
+                "Your card's expiration year is invalid.", "invalid_expiry_year", "exp_year"
+            )
+        instrument = instruments.by_number(number)
+        if instrument is None or instrument.type != CARD:
+            raise _card_error(
+                "Your card was declined. Your request was in test mode, but used a non test card. "
+                "For a list of valid test cards, visit: https://stripe.com/docs/testing.",
+                "card_declined",
+                "number",
+            )
+        cvc = card.get("cvc")
+        if cvc is not None and (not cvc.isdigit() or len(cvc) != cvc_length(instrument)):
+            raise _card_error("Your card's security code is invalid.", "invalid_cvc", "cvc")
+        return self.mint(
+            instrument,
+            number=number,
+            billing=params.get("billing_details"),
+            exp_month=card["exp_month"],
+            exp_year=year,
+            metadata=merge_metadata({}, params.get("metadata")),
+        ).data
+
+    def retrieve(self, params: Params, id: str) -> StripeObject:
+        record = self._records.find(id)
+        if record is None:
+            instrument = instruments.by_id(id)
+            if instrument is None:
+                raise no_such("PaymentMethod", id, "payment_method")
+            record = self.mint(instrument)
+        return record.data
+
+    def is_past(self, month: int, year: int) -> bool:
+        now = self._clock.today()
+        return (year, month) < (now.year, now.month)
+
+    def _current_year(self) -> int:
+        return self._clock.today().year
+
+
+def cvc_length(instrument: Instrument) -> int:
+    return 4 if instrument.brand == "amex" else 3
+
+
+def _fingerprint(number: str) -> str:
+    """Stable for a number, without showing it."""
+    return hashlib.sha256(number.encode()).hexdigest()[:16]
+
+
+def _card(instrument: Instrument, number: str, month: int, year: int) -> StripeObject:
+    checks = {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": None}
+    return build(
+        "payment_method.card",
+        brand=instrument.brand,
+        checks=checks,
+        country=instrument.country,
+        display_brand=instrument.brand,
+        exp_month=month,
+        exp_year=year,
+        fingerprint=_fingerprint(number),
+        funding=instrument.funding,
+        last4=number[-4:],
+        networks={"available": [instrument.brand], "preferred": None},
+    )

@@ -1,0 +1,248 @@
+"""The sandbox itself: every part wired together, and what a person could do in a dashboard."""
+
+import asyncio
+import contextlib
+from typing import Literal
+
+import httpx
+
+from stripe_sandbox import instruments
+from stripe_sandbox.charges import ChargeRecord, Charges
+from stripe_sandbox.checkout_sessions import CheckoutSessions, PagePayment
+from stripe_sandbox.clock import Clock
+from stripe_sandbox.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
+from stripe_sandbox.disputes import Disputes
+from stripe_sandbox.errors import ApiError, no_such
+from stripe_sandbox.events import EventLog
+from stripe_sandbox.expansion import Expander, Resolver
+from stripe_sandbox.faults import FaultPlan
+from stripe_sandbox.idempotency import IdempotencyKeys
+from stripe_sandbox.ids import IdFactory
+from stripe_sandbox.ledger import Ledger
+from stripe_sandbox.objects import StripeObject
+from stripe_sandbox.payment_intents import Outcome, PaymentIntentRecord, PaymentIntents
+from stripe_sandbox.payment_methods import PaymentMethods
+from stripe_sandbox.refunds import Refunds
+from stripe_sandbox.requests import RequestLog
+from stripe_sandbox.webhooks import WebhookDispatcher
+
+
+class Sandbox:
+    """One Stripe account in test mode, in memory. Use from one event loop only.
+
+    Its methods stand for what happens outside the API: customers, banks, the dashboard, time.
+    """
+
+    def __init__(
+        self,
+        config: SandboxConfig | None = None,
+        *,
+        webhook_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.config = config = config or SandboxConfig()
+        self.public_url = config.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
+        self.clock = clock = Clock()
+        self.ids = ids = IdFactory(config.seed)
+        self.events = events = EventLog(config, clock, ids)
+        self.webhooks = WebhookDispatcher(config, events, ids, webhook_transport)
+        self.faults = FaultPlan()
+        self.requests = RequestLog(config.request_capacity)
+        self.idempotency = IdempotencyKeys(clock, config.capacity)
+        self.ledger = ledger = Ledger(config, clock, ids)
+        self.payment_methods = PaymentMethods(config, clock, ids)
+        self.charges = Charges(config, clock, ids, events, ledger)
+        self.payment_intents = PaymentIntents(
+            config, clock, ids, events, self.payment_methods, self.charges, self.page_url
+        )
+        self.disputes = Disputes(config, clock, ids, events, ledger, self.charges)
+        self.refunds = Refunds(
+            config, clock, ids, events, ledger, self.charges, self.payment_intents, self.disputes
+        )
+        self.checkout_sessions = CheckoutSessions(
+            config, clock, ids, events, self.payment_intents, self.page_url
+        )
+        self.payment_intents.on_paid.append(self._dispute_by_card)
+        self.expander = Expander(self._resolvers())
+        self._timers: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Sandbox":
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Begin delivering webhooks and running timers. ``serve`` and the app's lifespan do it."""
+        if self._timers is None:
+            self._timers = asyncio.create_task(self.clock.run(), name="sandbox-timers")
+            self.webhooks.start()
+
+    async def aclose(self) -> None:
+        if self._timers is None:
+            return
+        timers, self._timers = self._timers, None
+        timers.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await timers
+        await self.webhooks.aclose()
+
+    def page_url(self, path: str) -> str:
+        return self.public_url.rstrip("/") + path
+
+    # Customers
+
+    def pay_session(
+        self,
+        session_id: str,
+        payment_method: str = "pm_card_visa",
+        *,
+        email: str | None = None,
+        name: str | None = None,
+    ) -> PagePayment:
+        """Pay the hosted page with a test PaymentMethod, bank debits included."""
+        self.clock.run_due()
+        session = self.checkout_sessions.named(session_id).data
+        if session["status"] != "open":
+            raise ApiError(400, f"This Checkout Session has a status of `{session['status']}`.")
+        address = email or session["customer_email"] or "customer@example.com"
+        instrument = instruments.by_id(payment_method)
+        if instrument is None:
+            raise no_such("PaymentMethod", payment_method, "payment_method", status=400)
+        billing = {"email": address, "name": name, "address": {"country": "US"}}
+        method = self.payment_methods.mint(instrument, billing=billing)
+        return self.checkout_sessions.pay(session_id, method, email=address, name=name)
+
+    def authenticate(self, payment_intent_id: str, *, approve: bool = True) -> StripeObject:
+        """Approve or refuse on the bank's 3-D Secure page."""
+        return self.payment_intents.authenticate(payment_intent_id, approve=approve).data
+
+    # Banks
+
+    def settle(self, payment_intent_id: str, outcome: Outcome = "succeeded") -> StripeObject:
+        """The bank's answer to a delayed payment."""
+        if outcome not in ("succeeded", "failed"):
+            raise ApiError(400, "Invalid outcome: must be one of succeeded or failed")
+        return self.payment_intents.settle(payment_intent_id, outcome).data
+
+    def succeed_refund(self, refund_id: str) -> StripeObject:
+        """A pending refund arrives."""
+        return self.refunds.succeed(refund_id)
+
+    def fail_refund(self, refund_id: str, reason: str = "expired_or_canceled_card") -> StripeObject:
+        """A pending or even succeeded refund comes back."""
+        return self.refunds.fail(refund_id, reason)
+
+    def open_dispute(
+        self,
+        *,
+        charge: str | None = None,
+        payment_intent: str | None = None,
+        reason: str = "fraudulent",
+        amount: int | None = None,
+        inquiry: bool = False,
+    ) -> StripeObject:
+        record = self._paid_charge(charge, payment_intent)
+        return self.disputes.open(record, reason=reason, amount=amount, inquiry=inquiry)
+
+    def close_dispute(self, dispute_id: str, status: Literal["won", "lost"]) -> StripeObject:
+        return self.disputes.close(dispute_id, status)
+
+    # The dashboard
+
+    def dashboard_refund(
+        self,
+        *,
+        charge: str | None = None,
+        payment_intent: str | None = None,
+        amount: int | None = None,
+        reason: str | None = None,
+    ) -> StripeObject:
+        """A refund made by hand: no API request, no metadata."""
+        params = {
+            key: value
+            for key, value in {
+                "charge": charge,
+                "payment_intent": payment_intent,
+                "amount": amount,
+                "reason": reason,
+            }.items()
+            if value is not None
+        }
+        self.refunds.check_create(params)
+        return self.refunds.create(params)
+
+    def expire_session(self, session_id: str) -> StripeObject:
+        return self.checkout_sessions.expire({}, session_id)
+
+    def _paid_charge(self, charge: str | None, payment_intent: str | None) -> ChargeRecord:
+        if charge is None and payment_intent is not None:
+            charge = self.payment_intents.named(payment_intent).data["latest_charge"]
+        if charge is None:
+            raise ApiError(400, "A charge, or a payment_intent with a charge, is needed.")
+        record = self.charges.find(charge)
+        if record is None:
+            raise no_such("charge", charge, "charge")
+        return record
+
+    def _dispute_by_card(self, intent: PaymentIntentRecord) -> None:
+        if intent.status != "succeeded":
+            return
+        charge = self.charges.find(intent.data["latest_charge"])
+        if charge is not None and charge.method.instrument.dispute is not None:
+            instrument = charge.method.instrument
+            self.disputes.open(
+                charge, reason=instrument.dispute or "general", inquiry=instrument.inquiry
+            )
+
+    def _resolvers(self) -> dict[tuple[str, str], Resolver]:
+        def intent(holder: StripeObject) -> StripeObject | None:
+            record = self.payment_intents.find(holder["payment_intent"] or "")
+            return None if record is None else record.data
+
+        def charge_in(name: str) -> Resolver:
+            def resolve(holder: StripeObject) -> StripeObject | None:
+                record = self.charges.find(holder[name] or "")
+                return None if record is None else record.data
+
+            return resolve
+
+        def transaction_in(name: str) -> Resolver:
+            return lambda holder: self.ledger.find(holder.get(name) or "")
+
+        def method(holder: StripeObject) -> StripeObject | None:
+            record = self.payment_methods.find(holder["payment_method"] or "")
+            return None if record is None else record.data
+
+        def line_items(holder: StripeObject) -> StripeObject | None:
+            return self.checkout_sessions.line_items({}, holder["id"])
+
+        def product(holder: StripeObject) -> StripeObject | None:
+            return self.checkout_sessions.product(holder["product"])
+
+        def nothing(holder: StripeObject) -> StripeObject | None:
+            return None
+
+        return {
+            ("payment_intent", "latest_charge"): charge_in("latest_charge"),
+            ("payment_intent", "payment_method"): method,
+            ("payment_intent", "customer"): nothing,
+            ("payment_intent", "review"): nothing,
+            ("charge", "payment_intent"): intent,
+            ("charge", "balance_transaction"): transaction_in("balance_transaction"),
+            ("charge", "customer"): nothing,
+            ("charge", "refunds"): lambda holder: self.refunds.of_charge(holder["id"]),
+            ("refund", "charge"): charge_in("charge"),
+            ("refund", "payment_intent"): intent,
+            ("refund", "balance_transaction"): transaction_in("balance_transaction"),
+            ("refund", "failure_balance_transaction"): transaction_in(
+                "failure_balance_transaction"
+            ),
+            ("checkout.session", "payment_intent"): intent,
+            ("checkout.session", "customer"): nothing,
+            ("checkout.session", "line_items"): line_items,
+            ("price", "product"): product,
+            ("dispute", "charge"): charge_in("charge"),
+            ("dispute", "payment_intent"): intent,
+            ("balance_transaction", "source"): charge_in("source"),
+        }
