@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.errors import ConfigurationError, StartupError
-from app.server import serve
+from app.server import application_of, serve
 from app.settings import load_settings
 
 if TYPE_CHECKING:
@@ -28,23 +28,30 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        if options.sandbox:
-            # Not shipped in the production image, and not needed there.
-            from sandbox_mode import serve_sandbox
-
-            return serve_sandbox()
-        return serve(load_settings())
+        return _serve_sandbox() if options.sandbox else serve(load_settings())
     except ConfigurationError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        # Before it served; afterwards it stops in good order.
+        return 130
     return 1
+
+
+def _serve_sandbox() -> int:
+    try:
+        from sandbox_mode import serve_sandbox
+    except ModuleNotFoundError as error:
+        # The image ships the service only.
+        raise StartupError(
+            f"--sandbox needs the source tree and requirements-dev.lock ({error.name} is missing)"
+        ) from None
+    return serve_sandbox()
 
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))
 else:
-    from app.application import create_app
-
-    app = create_app(load_settings())
+    app = application_of(load_settings())

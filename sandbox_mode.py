@@ -7,15 +7,18 @@ at our Stripe sandbox, a program of its own that is started beside it, and at th
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from bson import ObjectId
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError, StartupError
@@ -47,7 +50,7 @@ class SandboxPorts(BaseSettings):
 def serve_sandbox() -> int:
     """Serves until stopped. Raises ConfigurationError or StartupError."""
     _refuse_live_keys()
-    ports = SandboxPorts()
+    ports = _read_ports()
     webhook_secret = f"whsec_{secrets.token_hex(16)}"
     settings = load_settings(
         _env_file=None,
@@ -64,7 +67,7 @@ def serve_sandbox() -> int:
         "{CHECKOUT_SESSION_ID}",
         payment_cancel_url=f"http://localhost:{ports.port}/",
     )
-    with _stripe_sandbox(ports, webhook_secret):
+    with _unwinding_when_told_to_stop(), _stripe_sandbox(ports, webhook_secret):
         return serve(
             settings,
             connect=_connect_with_demo_users,
@@ -85,6 +88,39 @@ def _refuse_live_keys() -> None:
         raise ConfigurationError(problems)
 
 
+def _read_ports() -> SandboxPorts:
+    try:
+        ports = SandboxPorts()
+    except ValidationError as error:
+        raise ConfigurationError(
+            [f"{str(each['loc'][0]).upper()} {each['msg']}" for each in error.errors()]
+        ) from None
+    if ports.port == ports.stripe_sandbox_port:
+        raise ConfigurationError(["PORT and STRIPE_SANDBOX_PORT must be two different ports"])
+    return ports
+
+
+@contextlib.contextmanager
+def _unwinding_when_told_to_stop() -> Iterator[None]:
+    """A signal that would end this process at once leaves the sandbox behind, and its port taken.
+
+    While the service serves, uvicorn handles SIGTERM itself.
+    """
+
+    def unwind(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signals = [signal.SIGTERM]
+    if sys.platform != "win32":
+        signals.append(signal.SIGHUP)
+    previous = {each: signal.signal(each, unwind) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
 @contextlib.contextmanager
 def _stripe_sandbox(ports: SandboxPorts, webhook_secret: str) -> Iterator[None]:
     """Runs ``python -m stripe_sandbox`` as a program of its own, as any other project would."""
@@ -98,7 +134,12 @@ def _stripe_sandbox(ports: SandboxPorts, webhook_secret: str) -> Iterator[None]:
     command += ["--port", str(ports.stripe_sandbox_port)]
     command += ["--public-url", f"http://localhost:{ports.stripe_sandbox_port}"]
     command += ["--webhook-url", webhook_url, "--webhook-secret", webhook_secret]
-    process = subprocess.Popen(command)  # noqa: S603 - our own program, no shell
+    process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+        command,
+        cwd=Path(__file__).parent,
+        # Ctrl+C is for us: the sandbox must answer until the last request is finished.
+        process_group=0 if sys.platform != "win32" else None,
+    )
     try:
         deadline = time.monotonic() + SANDBOX_START_SECONDS
         while not _answers(address):
@@ -136,7 +177,7 @@ def _welcome(ports: SandboxPorts) -> str:
     users = ", ".join(f"{user['_id']} ({user['credits']} credits)" for user in DEMO_USERS)
     return f"""
   Payment service   http://localhost:{ports.port}/docs
-  Stripe sandbox    http://localhost:{ports.stripe_sandbox_port}/
+  Stripe sandbox    http://localhost:{ports.stripe_sandbox_port}/_sandbox/
   Demo users        {users}
   All data is in memory and gone when this stops. No money moves.
 

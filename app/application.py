@@ -13,6 +13,7 @@ from app import __version__
 from app.auth import CallerVerifier
 from app.dependencies import DatabaseConnector, open_services
 from app.domain.clock import Clock, utc_now
+from app.gateways.stripe import StripeConnector, connect_stripe
 from app.metrics import CONTENT_TYPE, Metrics
 from app.middleware import ErrorBoundaryMiddleware, RequestContextMiddleware
 from app.observability import get_logger
@@ -34,7 +35,8 @@ from app.settings import Settings
 
 EXPOSED_HEADERS: Final = ["Idempotent-Replayed", "Retry-After", "X-Request-ID"]
 
-DESCRIPTION: Final = """ Payments for a shop that sells books: Stripe Elements, Stripe's hosted
+DESCRIPTION: Final = """\
+Payments for a shop that sells books: Stripe Elements, Stripe's hosted
 Checkout, and account credits.
 
 Amounts are integers in the currency's smallest unit, times are UTC. Every failure is
@@ -46,9 +48,14 @@ log = get_logger(__name__)
 
 
 def create_app(
-    settings: Settings, *, connect: DatabaseConnector = connect_databases, clock: Clock = utc_now
+    settings: Settings,
+    *,
+    connect: DatabaseConnector = connect_databases,
+    connect_stripe: StripeConnector = connect_stripe,
+    clock: Clock = utc_now,
 ) -> FastAPI:
-    """``connect`` opens the databases; tests and the sandbox pass their own.
+    """``connect`` opens the databases, ``connect_stripe`` the way to Stripe; tests and the sandbox
+    pass their own.
 
     Raises ConfigurationError when a key for verifying callers cannot be read.
     """
@@ -56,7 +63,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings, metrics, connect, clock) as services:
+        async with open_services(settings, metrics, connect, clock, connect_stripe) as services:
             app.state.services = services
             async with _running(services.reconciliation.run_for_ever, settings):
                 log.info(

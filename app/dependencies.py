@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from app.auth import Caller, current_caller
 from app.domain.clock import Clock, utc_now
-from app.gateways.stripe import open_stripe_gateway
+from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics
 from app.repositories.database import Databases
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
@@ -64,14 +64,21 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, metrics: Metrics, connect: DatabaseConnector, clock: Clock = utc_now
+    settings: Settings,
+    metrics: Metrics,
+    connect: DatabaseConnector,
+    clock: Clock = utc_now,
+    connect_stripe: StripeConnector = connect_stripe,
 ) -> AsyncIterator[Services]:
     """Connects, makes the indexes and builds the services; closes the pools at the end.
 
     Raises DatabaseUnavailable when the payments database does not answer. The auth database may be
     away: cards sell without it.
     """
-    async with connect(settings) as databases, open_stripe_gateway(settings, metrics) as gateway:
+    async with (
+        connect(settings) as databases,
+        open_stripe_gateway(settings, metrics, connect_stripe) as gateway,
+    ):
         await create_indexes(databases.payments)
         own = databases.payments
         payments = PaymentRepository(own[PAYMENTS])
@@ -156,12 +163,15 @@ async def open_services(
         )
 
 
-def get_settings(request: Request) -> Settings:
+# Coroutines, because FastAPI sends plain functions to a thread pool.
+
+
+async def get_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -1,6 +1,7 @@
 """Everything that can be configured, from the environment or ``.env``; unsafe mixes are refused."""
 
 import json
+import os
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -83,7 +84,7 @@ class Settings(BaseSettings):
 
     reconcile_interval_seconds: float = Field(default=60.0, ge=0)
     reconcile_after_seconds: float = Field(default=60.0, ge=0)
-    abandon_after_seconds: float = Field(default=86_400.0, gt=0)
+    abandon_after_seconds: float = Field(default=86_400.0, gt=0, le=86_400.0)
     webhook_event_retention_days: int = Field(default=30, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)
@@ -186,6 +187,9 @@ class Settings(BaseSettings):
         ):
             if "..." in value or "your_" in value:
                 problems.append(f"{name} still holds a sample value")
+        if os.environ.get("STRIPE_LOG") == "debug":
+            # Read by the Stripe SDK itself, which prints past our logging and its redaction.
+            problems.append("STRIPE_LOG=debug prints whole requests and answers; unset it")
         webhook_secrets = self.webhook_secrets
         if any(not value.startswith("whsec_") for value in webhook_secrets):
             problems.append("every STRIPE_WEBHOOK_SECRET must start with whsec_")
@@ -291,8 +295,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def origin_of(url: str) -> str | None:
     """``scheme://host[:port]`` in lower case, or None for anything a browser may not be sent to."""
-    # Python drops line breaks and tabs from a URL and takes a backslash for a character of the host;
-    # a browser takes it for a slash (https://url.spec.whatwg.org/#concept-basic-url-parser).
+    # Python drops line breaks and tabs from a URL and takes a backslash for a character of the
+    # host; a browser takes it for a slash (https://url.spec.whatwg.org/#concept-basic-url-parser).
     if _NOT_IN_A_URL.search(url):
         return None
     try:

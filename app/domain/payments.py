@@ -376,23 +376,41 @@ class Payment:
         return self._with_reservation(refund, now, open_marks=marks)
 
     def take_over_refund(
-        self, stripe_refund_id: str, *, amount: int, reason: str | None, now: datetime
+        self,
+        stripe_refund_id: str,
+        *,
+        amount: int,
+        reason: str | None,
+        now: datetime,
+        status: RefundStatus = RefundStatus.PENDING,
+        failure_reason: str | None = None,
     ) -> Self:
         """Records a refund that was made at Stripe without us, as pending; settle_refund follows.
 
-        Raises RefundExceedsRemaining while our own pending refunds reserve what Stripe gave back.
+        One that failed before we heard of it is recorded as it is and reserves nothing, so that the
+        late news of its making change nothing. Raises RefundExceedsRemaining while our own pending
+        refunds reserve what Stripe gave back.
         """
         if self.refund_from_stripe(stripe_refund_id) is not None:
             return self
+        refund = Refund(
+            refund_id_of_stripe_refund(stripe_refund_id),
+            amount,
+            0,
+            RefundStatus.PENDING if status.holds_money else status,
+            now,
+            now,
+            reason,
+            stripe_refund_id,
+            failure_reason,
+        )
+        if not refund.status.holds_money:
+            return self._changed(now, refunds=(*self.refunds, refund))
         if amount > self.refundable_amount:
             raise RefundExceedsRemaining(
                 f"Stripe refunded {amount}, but only {self.refundable_amount} remain here.",
                 remaining=self.refundable_amount,
             )
-        refund_id = refund_id_of_stripe_refund(stripe_refund_id)
-        refund = Refund(
-            refund_id, amount, 0, RefundStatus.PENDING, now, now, reason, stripe_refund_id
-        )
         return self._with_reservation(refund, now)
 
     def settle_refund(
@@ -523,6 +541,12 @@ class Payment:
     def _credits_refund(self, amount: int | None, credits: int | None) -> tuple[int, int]:
         """The (amount, credits) of a refund in credits; the last one takes the odd cents."""
         if credits is None and amount is not None:
+            if amount > self.refundable_amount:
+                raise RefundExceedsRemaining(
+                    f"{amount} cannot be refunded: {self.refundable_amount} of {self.amount} "
+                    f"remain, which are {self.refundable_credits} credits.",
+                    remaining=self.refundable_credits,
+                )
             credits = self._credits_worth(amount)
         if credits is None:
             credits = self.refundable_credits

@@ -29,7 +29,9 @@ class EventResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """``payload`` is the body as Stripe signed it. Times are ours but for ``created_at``."""
+    """``payload`` is the body that Stripe signed, less its client secrets. Times are ours but for
+    ``created_at``.
+    """
 
     stripe_event_id: str
     type: str

@@ -94,7 +94,10 @@ EventObject = IntentSnapshot | SessionSnapshot | RefundSnapshot | ChargeSnapshot
 
 @dataclass(frozen=True, slots=True)
 class EventSnapshot:
-    """A verified or fetched event. ``object`` is None for objects that no flow of ours reads."""
+    """A verified or fetched event. ``object`` is None for objects that no flow of ours reads.
+
+    ``payload`` is the event as JSON, without the client secrets in it: fit for the store.
+    """
 
     stripe_event_id: str
     type: str

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +21,6 @@ from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     InvalidSignature,
-    StartupError,
     StripeFailed,
     StripeNotConfigured,
     StripeTimeout,
@@ -67,6 +66,11 @@ METADATA_VALUE_LENGTH: Final = 500
 SIGNATURE_TOLERANCE_SECONDS: Final = 300
 """https://docs.stripe.com/webhooks#replay-attacks"""
 
+_CLIENT_SECRET: Final = re.compile(r"\b(?:pi|seti|cs)_(?:test_|live_)?[A-Za-z0-9]+_secret_[\w%]+")
+"""Events carry them, also inside URLs (of 3-D Secure), but nobody may store them:
+https://docs.stripe.com/api/payment_intents/object#payment_intent_object-client_secret
+"""
+
 _SDK_RETRIES: Final = 2
 _RATE_LIMIT_RETRIES: Final = 3
 _RATE_LIMIT_WAIT_SECONDS: Final = 0.5
@@ -78,24 +82,31 @@ log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_stripe_gateway(
-    settings: Settings, metrics: Metrics
-) -> AsyncIterator["StripeGateway"]:
+async def connect_stripe(settings: Settings) -> AsyncIterator[stripe.HTTPClient]:
     """One pooled HTTP client for the process, bound to the running event loop.
 
     aiohttp rather than the SDK's default httpx: it carries several times the load when many calls
     are in flight (https://github.com/encode/httpx/issues/3215).
     """
-    if os.environ.get("STRIPE_LOG") == "debug":
-        raise StartupError("STRIPE_LOG=debug prints whole requests and answers; unset it")
-    # Off: it writes a file to the home directory, and the root file system may be read-only.
-    stripe.enable_telemetry = False
     timeout = aiohttp.ClientTimeout(total=settings.stripe_timeout_seconds)
     http_client = stripe.AIOHTTPClient(timeout=timeout)
     try:
-        yield StripeGateway(settings, http_client, metrics)
+        yield http_client
     finally:
         await http_client.close_async()  # type: ignore[no-untyped-call]  # the SDK left it untyped
+
+
+StripeConnector = Callable[[Settings], AbstractAsyncContextManager[stripe.HTTPClient]]
+
+
+@asynccontextmanager
+async def open_stripe_gateway(
+    settings: Settings, metrics: Metrics, connect: StripeConnector = connect_stripe
+) -> AsyncIterator["StripeGateway"]:
+    # Off: it writes a file to the home directory, and the root file system may be read-only.
+    stripe.enable_telemetry = False
+    async with connect(settings) as http_client:
+        yield StripeGateway(settings, http_client, metrics)
 
 
 class StripeGateway:
@@ -109,6 +120,7 @@ class StripeGateway:
         self._deadline_seconds = settings.stripe_timeout_seconds * 1.5
         self._slots = asyncio.Semaphore(settings.stripe_max_concurrency)
         self._metrics = metrics
+        self._sleep = http_client.sleep_async
         key = settings.stripe_secret_key.get_secret_value()
         self._client = (
             StripeClient(
@@ -388,7 +400,7 @@ class StripeGateway:
                 return await send(client)
             except stripe.RateLimitError:
                 longest = _RATE_LIMIT_WAIT_SECONDS * 2**retry
-                await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await self._sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
         return await send(client)
 
 
@@ -528,7 +540,7 @@ def event_snapshot(event: Object, payload: str) -> EventSnapshot:
         livemode=event["livemode"],
         created_at=datetime.fromtimestamp(event["created"], UTC),
         object=_event_object(event["data"]["object"]),
-        payload=payload,
+        payload=_CLIENT_SECRET.sub("elided", payload),
     )
 
 

@@ -71,9 +71,32 @@ async def connect(settings: Settings) -> AsyncIterator[Databases]:
 
 
 async def ping(database: Database, name: str) -> None:
-    """Raises DatabaseUnavailable when the server does not answer in time."""
-    with DatabaseErrors(name):
-        await database.command("ping")
+    """Raises DatabaseUnavailable when the server does not answer in time, or not to us."""
+    try:
+        with DatabaseErrors(name):
+            await database.command("ping")
+    except OperationFailure as error:
+        # A ping does nothing that could fail but to sign in.
+        raise DatabaseUnavailable(
+            f"The {name} database does not let this service in.", retry_after=5, database=name
+        ) from error
+
+
+async def require_answer(database: Database, name: str, *, setting: str, address: str) -> None:
+    """Raises StartupError; ``address`` is the URL without what is secret in it."""
+    try:
+        await ping(database, name)
+    except DatabaseUnavailable as error:
+        cause = error.__cause__
+        if isinstance(cause, OperationFailure) and not _passes(cause):
+            raise StartupError(
+                f"the MongoDB at {address} does not let this service in; look at the user and the "
+                f"password in {setting}"
+            ) from None
+        raise StartupError(
+            f"no MongoDB answers at {address} ({setting}); start one, or run "
+            "`python main.py --sandbox` (or `make run`), which needs none"
+        ) from None
 
 
 class DatabaseErrors:

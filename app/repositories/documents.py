@@ -247,7 +247,7 @@ def event_to_document(event: WebhookEvent) -> Document:
         {
             "_id": event.stripe_event_id,
             "type": event.type,
-            # A string: Stripe's keys may hold dots and dollars, and this is what was signed.
+            # A string: Stripe's keys may hold dots and dollars.
             "payload": event.payload,
             "status": event.status.value,
             "created_at": event.created_at,

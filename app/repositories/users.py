@@ -1,5 +1,6 @@
 """Credits in the auth service's user documents, changed only together with a mark."""
 
+import math
 from datetime import datetime
 from typing import Final
 
@@ -117,7 +118,10 @@ class UserRepository:
     def _balance(self, document: Document) -> int:
         """A missing or unreadable balance is no credit at all."""
         value = document.get(self._credits_field)
-        return int(value) if isinstance(value, int | float) else 0
+        # To Python true is a number, to MongoDB it is not; infinity would never be used up.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return 0
+        return int(value) if math.isfinite(value) else 0
 
 
 def _key(user_id: str) -> str | ObjectId:

@@ -16,6 +16,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 @router.get("", include_in_schema=False)
 @router.get("/")
 async def health(settings: SettingsDep) -> HealthReply:
+    """Which service and version answers, and whether money moves; touches no dependency."""
     return HealthReply(
         version=__version__,
         service=SERVICE_NAME,

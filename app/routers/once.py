@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from app.auth import Caller
 from app.dependencies import CallerDep, ServicesDep
 from app.domain.ids import new_id
 from app.errors import PaymentServiceError
@@ -27,22 +28,12 @@ SecretSource = Callable[[dict[str, Any]], Awaitable[str | None]]
 
 class Once:
     def __init__(
-        self,
-        request: Request,
-        caller: CallerDep,
-        services: ServicesDep,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                description="1 to 255 printable characters. The same key with the same request has "
-                "one effect and gets the same answer for 24 hours."
-            ),
-        ] = None,
+        self, request: Request, caller: Caller, idempotency: IdempotencyService, key: str | None
     ) -> None:
         self._request = request
         self._caller = caller
-        self._idempotency: IdempotencyService = services.idempotency
-        self._key = idempotency_key
+        self._idempotency = idempotency
+        self._key = key
 
     async def answer(
         self, body: BaseModel, prefix: str, work: Work, *, secret: SecretSource | None = None
@@ -84,7 +75,23 @@ class Once:
         return _json(reply)
 
 
-OnceDep = Annotated[Once, Depends()]
+async def once(
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="1 to 255 printable characters. The same key with the same request has "
+            "one effect and gets the same answer for 24 hours."
+        ),
+    ] = None,
+) -> Once:
+    """A coroutine, because FastAPI sends plain callables, classes too, to a thread pool."""
+    return Once(request, caller, services.idempotency, idempotency_key)
+
+
+OnceDep = Annotated[Once, Depends(once)]
 
 
 def _json(reply: BaseModel) -> Response:

@@ -24,6 +24,7 @@ async def get_payment(
     caller: CallerDep,
     services: ServicesDep,
 ) -> PaymentReply:
+    """A payment with its refunds and disputes, as it is recorded here; Stripe is not asked."""
     return PaymentReply.of(await services.lookup.get(caller, payment_id))
 
 

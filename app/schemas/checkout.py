@@ -9,7 +9,12 @@ from app.services.checkout import CreatedSession
 from app.services.purchases import Purchase
 
 EmailAddress = Annotated[
-    str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
+    str,
+    StringConstraints(
+        min_length=3,
+        max_length=254,
+        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$",
+    ),
 ]
 RedirectUrl = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 

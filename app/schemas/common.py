@@ -24,8 +24,12 @@ Currency = Annotated[
 AmountCents = Annotated[
     int, Field(ge=0, description="In the currency's smallest unit: cents for usd, yen for jpy.")
 ]
+# Lengths are checked with the other limits of Stripe's. A pattern also refuses what is not Unicode (a
+# lone surrogate), which pydantic lets through in a plain str and no database takes.
+MetadataKey = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+MetadataValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Metadata = Annotated[
-    dict[str, str],
+    dict[MetadataKey, MetadataValue],
     Field(description="At most 46 keys of 40 characters, values of 500; copied to Stripe."),
 ]
 
@@ -41,11 +45,16 @@ class ReplyBody(BaseModel):
 
 
 class CartItemBody(RequestBody):
-    book_id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    book_id: Annotated[
+        str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
+    ]
     quantity: Annotated[int, Field(ge=1, le=1000)] = 1
     price_cents: Annotated[int, Field(ge=0, le=99_999_999, description="For one piece.")]
     credits: Annotated[int, Field(ge=0, le=100_000, description="For one piece.")] = 1
-    title: Annotated[str, StringConstraints(min_length=1, max_length=250)] | None = None
+    title: (
+        Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=r"^[^\x00]+$")]
+        | None
+    ) = None
 
     def to_domain(self) -> CartItem:
         return CartItem(

@@ -37,7 +37,9 @@ class CreatePaymentIntentReply(ReplyBody):
 
 
 class ConfirmPaymentBody(RequestBody):
-    """Without `payment_method_id` nothing is charged: the answer says how the payment stands."""
+    """Without `payment_method_id` the answer says how the payment stands; an attempt is made only
+    when Stripe waits for nothing but the confirmation (`requires_confirmation`).
+    """
 
     payment_intent_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     payment_method_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None

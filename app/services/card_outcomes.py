@@ -140,24 +140,34 @@ class CardOutcomes:
         cause: str,
         is_current: bool,
     ) -> Payment:
-        """A failure belongs to one attempt; the failure of an older attempt changes nothing."""
+        """A failure belongs to one attempt; the failure of an older attempt changes nothing.
+
+        Without a charge (3-D Secure was refused) an attempt is known by its payment method, which
+        may be tried again and fail again: only Stripe's present state tells that from old news.
+        """
         attempt = intent.failed_attempt
-        newer_attempt_known = (
-            payment.attempt is not None
-            and payment.attempt != attempt
-            and payment.attempt not in payment.failed_attempts
-        )
-        if newer_attempt_known and not is_current:
-            if attempt is not None:
-                payment = await self._ledger.apply(
-                    payment, lambda known: known.note_failed_attempt(attempt, now=self._clock())
-                )
-            current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
-            return await self.observe_intent(payment, current, cause=cause, is_current=True)
-        return await self._ledger.apply(
-            payment,
-            lambda known: known.fail(failure, attempt=attempt, now=self._clock(), cause=cause),
-        )
+
+        def fail(known: Payment) -> Payment:
+            if not is_current and _may_be_old_news(known, attempt):
+                return known
+            failed_again = is_current and _may_have_failed_again(known, attempt)
+            return known.fail(
+                failure,
+                attempt=None if failed_again else attempt,
+                now=self._clock(),
+                cause=cause,
+            )
+
+        payment = await self._ledger.apply(payment, fail)
+        if is_current or not _may_be_old_news(payment, attempt):
+            return payment
+        current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
+        still = current.status == IntentStatus.REQUIRES_PAYMENT_METHOD
+        if attempt is not None and not (still and current.failed_attempt == attempt):
+            payment = await self._ledger.apply(
+                payment, lambda known: known.note_failed_attempt(attempt, now=self._clock())
+            )
+        return await self.observe_intent(payment, current, cause=cause, is_current=True)
 
     async def _observe_stranger(self, payment: Payment, intent: IntentSnapshot) -> Payment:
         """Another PaymentIntent carries our payment's id. Money on it is a case for a person."""
@@ -170,3 +180,15 @@ class CardOutcomes:
         return await self._ledger.apply(
             payment, lambda known: known.hold(ReviewReason.PAID_TWICE, detail, now=self._clock())
         )
+
+
+def _may_be_old_news(payment: Payment, attempt: str | None) -> bool:
+    """While an attempt is processing, a failure may be of the one before: news of attempts can
+    come in any order, and nothing in them tells which is newer.
+    """
+    processing = payment.status is PaymentStatus.PROCESSING
+    return processing or _may_have_failed_again(payment, attempt)
+
+
+def _may_have_failed_again(payment: Payment, attempt: str | None) -> bool:
+    return payment.status is PaymentStatus.PENDING and attempt in payment.failed_attempts

@@ -214,7 +214,8 @@ class ReconciliationService:
 
     async def _advance_payments(self, report: Report) -> None:
         async def advance(payment: Payment) -> bool:
-            return (await self.advance(payment)).status is not payment.status
+            # A look that changes nothing is counted on the payment, any change resets the count.
+            return (await self.advance(payment)).reconcile_attempts == 0
 
         async def postpone(payment: Payment) -> None:
             await self._ledger.apply(payment, Payment.looked_at)
@@ -272,6 +273,7 @@ class ReconciliationService:
         except PaymentServiceError as error:
             # The rest of the run does not need Stripe's list; the cursor stays where it is.
             report.failed["event_list"] += 1
+            self._metrics.count_reconciler_item("event_list", "failed")
             log.warning("reconciler.event_list_failed", error=error.code, detail=error.detail)
             return
         await self._locks.move_cursor(CURSOR, started)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from app.auth import Caller
 from app.domain.clock import Clock
+from app.domain.ids import refund_id_of_stripe_refund
 from app.domain.payments import Payment, PaymentMethod
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
@@ -16,6 +17,7 @@ from app.errors import (
     EventNotYetApplicable,
     PaymentNotRefundable,
     RefundExceedsRemaining,
+    StripeNotConfigured,
     UserNotFound,
 )
 from app.gateways.payments import PaymentGateway, RefundSnapshot, StripeRefused
@@ -89,7 +91,7 @@ class RefundService:
             if refund.status is not RefundStatus.PENDING:
                 continue
             if payment.payment_method is PaymentMethod.CREDITS:
-                payment = await self._give_back_credits(payment, refund)
+                payment = await self._resume_credits(payment, refund)
             elif refund.stripe_refund_id is not None:
                 snapshot = await self._gateway.retrieve_refund(refund.stripe_refund_id)
                 payment = await self._settle(payment, refund, snapshot, cause="reconciler")
@@ -104,9 +106,7 @@ class RefundService:
             refund = payment.refund(snapshot.refund_id)
         if refund is None:
             payment = await self._take_over(payment, snapshot)
-            refund = payment.refund_from_stripe(snapshot.stripe_refund_id)
-        if refund is None:
-            return payment
+            refund = _refund_of(payment, refund_id_of_stripe_refund(snapshot.stripe_refund_id))
         return await self._settle(payment, refund, snapshot, cause=cause)
 
     async def observe_all(self, payment: Payment, *, cause: str) -> Payment:
@@ -125,6 +125,8 @@ class RefundService:
         except StripeRefused as refused:
             await self._explain(payment, refused)
             raise
+        except StripeNotConfigured:
+            raise
         except DependencyFailure as failure:
             # Whether it was made is not known, or it will be made later: the refund is under way.
             log.warning(
@@ -138,10 +140,13 @@ class RefundService:
     async def _make_at_stripe(self, payment: Payment, refund: Refund, *, cause: str) -> Payment:
         try:
             snapshot = await self._gateway.create_refund(payment, refund)
-        except StripeRefused as refused:
-            reason = refused.stripe_code or refused.param or "refused"
+        except (StripeRefused, StripeNotConfigured) as refused:
             await self._settle_as(
-                payment, refund, RefundStatus.FAILED, cause=cause, failure_reason=reason
+                payment,
+                refund,
+                RefundStatus.FAILED,
+                cause=cause,
+                failure_reason=_reason_of(refused),
             )
             raise
         return await self._settle(payment, refund, snapshot, cause=cause)
@@ -184,9 +189,6 @@ class RefundService:
     async def _take_over(self, payment: Payment, snapshot: RefundSnapshot) -> Payment:
         if not payment.status.is_paid:
             raise EventNotYetApplicable("The payment is not known as paid yet.", retry_after=30)
-        if not snapshot.status.holds_money:
-            # It failed or was canceled before we heard of it: nothing was given back.
-            return payment
 
         def change(known: Payment) -> Payment:
             return known.take_over_refund(
@@ -194,6 +196,8 @@ class RefundService:
                 amount=snapshot.amount,
                 reason=snapshot.reason,
                 now=self._clock(),
+                status=snapshot.status,
+                failure_reason=snapshot.failure_reason,
             )
 
         try:
@@ -219,6 +223,18 @@ class RefundService:
             payment, refund, RefundStatus.FAILED, cause="refund", failure_reason="user_not_found"
         )
         raise UserNotFound("The user to whom the credits belong no longer exists.")
+
+    async def _resume_credits(self, payment: Payment, refund: Refund) -> Payment:
+        try:
+            return await self._give_back_credits(payment, refund)
+        except UserNotFound:
+            log.warning(
+                "refund.refused",
+                payment_id=payment.payment_id,
+                refund_id=refund.refund_id,
+                error=UserNotFound.code,
+            )
+            return await self._ledger.refresh(payment)
 
     async def _settle(
         self, payment: Payment, refund: Refund, snapshot: RefundSnapshot, *, cause: str
@@ -259,6 +275,12 @@ class RefundService:
         if payment.stripe_payment_intent_id is None:
             return ()
         return await self._gateway.list_refunds(payment.stripe_payment_intent_id)
+
+
+def _reason_of(refused: StripeRefused | StripeNotConfigured) -> str:
+    if isinstance(refused, StripeNotConfigured):
+        return refused.code
+    return refused.stripe_code or refused.param or "refused"
 
 
 def _refund_of(payment: Payment, refund_id: str) -> Refund:
