@@ -1,5 +1,6 @@
 """A POST that has one effect and one answer for each Idempotency-Key."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
@@ -49,7 +50,8 @@ class Once:
             self._key,
             scope=self._caller.scope,
             route=f"{self._request.method} {self._request.scope['route'].path}",
-            body=body.model_dump_json(),
+            # Sorted, because the order of a map (metadata) says nothing.
+            body=json.dumps(body.model_dump(mode="json"), sort_keys=True),
         )
         claim = await self._idempotency.claim(request, prefix=prefix)
         if claim.answer is None:

@@ -24,8 +24,8 @@ Currency = Annotated[
 AmountCents = Annotated[
     int, Field(ge=0, description="In the currency's smallest unit: cents for usd, yen for jpy.")
 ]
-# Lengths are checked with the other limits of Stripe's. A pattern also refuses what is not Unicode (a
-# lone surrogate), which pydantic lets through in a plain str and no database takes.
+# Lengths are checked with the other limits of Stripe's. A pattern also refuses a lone surrogate,
+# which pydantic lets through in a plain str and no database takes.
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 MetadataValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Metadata = Annotated[

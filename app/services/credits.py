@@ -58,12 +58,12 @@ class CreditsService:
         """
         caller.require_user(purchase.user_id)
         amount, credits = self._pricing.credits_price(purchase)
-        # Asked before there is a record: it must be known that the user exists, and a balance that
-        # is too small now is not worth a failed payment in the history. The debit itself checks
-        # again.
-        available = await self._users.get_credits(purchase.user_id)
         payment = await self._ledger.find(payment_id)
         if payment is None:
+            # Asked before there is a record: it must be known that the user exists, and a balance
+            # that is too small now is not worth a failed payment in the history. The debit itself
+            # checks again.
+            available = await self._users.get_credits(purchase.user_id)
             if available < credits:
                 raise _insufficient(credits, available)
             payment = await self._ledger.open(

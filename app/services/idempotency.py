@@ -30,6 +30,9 @@ LEASE: Final = timedelta(seconds=30)
 every step is safe to repeat; the lease only keeps them from wasting calls.
 """
 
+RETRY_AFTER_SECONDS: Final = 2
+"""Most requests end within a second, long before their lease."""
+
 LONGEST_KEY: Final = 255
 
 
@@ -100,7 +103,7 @@ class IdempotencyService:
             return Claim(fresh)
         known = await self._keys.find(request.record_id)
         if known is None:
-            raise self._in_use(fresh)
+            raise _in_use()
         if known.expires_at <= now:
             return await self._take_over(known, fresh)
         if known.fingerprint != request.fingerprint:
@@ -110,7 +113,7 @@ class IdempotencyService:
         if known.status_code is not None and known.body is not None:
             return Claim(known, _answer(known.body))
         if known.lease_until > now:
-            raise self._in_use(known)
+            raise _in_use()
         return await self._take_over(known, replace(known, lease_until=now + LEASE))
 
     async def complete(self, claim: Claim, reply: dict[str, Any]) -> None:
@@ -130,15 +133,15 @@ class IdempotencyService:
 
     async def _take_over(self, known: IdempotencyRecord, record: IdempotencyRecord) -> Claim:
         if await self._keys.take_over(known, record) is None:
-            raise self._in_use(record)
+            raise _in_use()
         return Claim(record)
 
-    def _in_use(self, record: IdempotencyRecord) -> IdempotencyKeyInUse:
-        seconds = max(1, round((record.lease_until - self._clock()).total_seconds()))
-        return IdempotencyKeyInUse(
-            "A request with this Idempotency-Key is still running; please try again.",
-            retry_after=min(seconds, int(LEASE.total_seconds())),
-        )
+
+def _in_use() -> IdempotencyKeyInUse:
+    return IdempotencyKeyInUse(
+        "A request with this Idempotency-Key is still running; please try again.",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
 
 
 def _answer(body: str) -> StoredAnswer:

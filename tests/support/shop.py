@@ -1,10 +1,12 @@
-"""The whole thing in one process, with real parts: the application over ASGI (its lifespan run), the
+"""All in one process, with real parts: the application over ASGI (its lifespan run), the
 embedded store, and the Stripe sandbox on a real socket, to which the real Stripe SDK talks HTTP.
+With TEST_MONGODB_URL set, the store is that server.
 """
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,11 +19,19 @@ from app.application import create_app
 from app.dependencies import DatabaseConnector, Services
 from app.repositories.database import Databases, Document, connect
 from app.routers import BASE_PATH
+from app.services.reconciliation import Report
 from app.settings import Settings
 from stripe_sandbox import Sandbox, SandboxConfig, WebhookEndpointConfig, serve
+from tests.support.store import own_store, removed_afterwards
 
 WEBHOOK_SECRET = "whsec_test_secret_of_the_suite"
 WEBHOOK_URL = f"http://shop.test{BASE_PATH}/webhook/stripe"
+
+GIVE_UP = {"Stripe-Should-Retry": "false"}
+"""``headers=`` of a fault at Stripe: the SDK passes it on at once instead of trying again."""
+
+_TLS = httpx.create_ssl_context()
+"""Made once: it takes longer than any request of a test, and none uses it."""
 
 
 @dataclass
@@ -94,6 +104,34 @@ class Shop:
         await self.stripe.webhooks.drain()
         return await self.payment(created["payment_id"])
 
+    async def confirm(
+        self, created: Document, payment_method: str | None = None, *, key: str | None = None
+    ) -> httpx.Response:
+        """confirm-payment for a reply of ``create_intent``."""
+        body = {"payment_intent_id": created["payment_intent_id"]}
+        if payment_method is not None:
+            body["payment_method_id"] = payment_method
+        return await self.post("/confirm-payment", body, key=key)
+
+    async def confirm_in_browser(
+        self, created: Document, payment_method: str = "pm_card_visa"
+    ) -> httpx.Response:
+        """What Stripe.js does: asks Stripe itself, with the publishable key and the client secret.
+        The answer is Stripe's.
+        """
+        async with httpx.AsyncClient(
+            base_url=self.settings.stripe_api_base, verify=_TLS
+        ) as browser:
+            return await browser.post(
+                f"/v1/payment_intents/{created['payment_intent_id']}/confirm",
+                headers={"Authorization": f"Bearer {self.settings.stripe_publishable_key}"},
+                data={
+                    "client_secret": created["client_secret"],
+                    "payment_method": payment_method,
+                    "return_url": "http://localhost:5173/checkout/success",
+                },
+            )
+
     async def pay_with_credits(self, *, user_id: str = "user_123", credits: int = 1) -> Document:
         """A paid credits payment as the API shows it."""
         items = [{"book_id": "dune", "price_cents": 1299, "credits": credits}]
@@ -121,6 +159,11 @@ class Shop:
         assert document is not None, f"{payment_id} is not in the store"
         return document
 
+    async def transitions(self, payment_id: str) -> list[tuple[str, str]]:
+        """The payment's audit trail as (from, to), the oldest first."""
+        history = (await self.stored_payment(payment_id))["history"]
+        return [(line["from"], line["to"]) for line in history]
+
     async def user(self, user_id: Any = "user_123") -> Document:
         document = await self.databases.auth["users"].find_one({"_id": user_id})
         assert document is not None, f"{user_id} is not in the store"
@@ -128,6 +171,24 @@ class Shop:
 
     async def credits(self, user_id: Any = "user_123") -> int:
         return int((await self.user(user_id))["credits"])
+
+    async def metric(self, sample: str) -> float:
+        """One line of /metrics, by its name and labels in alphabetical order; 0 without it."""
+        exposition = (await self.client.get("/metrics")).text
+        found = [line for line in exposition.splitlines() if line.startswith(f"{sample} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    # Letting time pass
+
+    def later(self, **duration: float) -> None:
+        """Time passes here and at Stripe: ``later(hours=25)``."""
+        self.clock.advance(**duration)
+        self.stripe.clock.advance(timedelta(**duration).total_seconds())
+
+    async def reconcile(self, **duration: float) -> Report:
+        """One run of the reconciler, so much later."""
+        self.later(**duration)
+        return await self.services.reconciliation.run_once()
 
     # Being Stripe
 
@@ -167,6 +228,13 @@ def refused(response: httpx.Response, status: int, code: str) -> Document:
     return problem
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Gives way until something outside, at the sandbox say, has happened."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - who is waited for counts, it does not tell
+            await asyncio.sleep(0)
+
+
 def book(**fields: Any) -> Document:
     """A cart item."""
     return {"book_id": "dune", "title": "Dune", "price_cents": 999, "credits": 1, **fields}
@@ -202,10 +270,10 @@ async def open_shop(options: ShopOptions) -> AsyncIterator[Shop]:
     sandbox = Sandbox(config, webhook_transport=webhook_transport)
     async with contextlib.AsyncExitStack() as stack:
         stripe_base = await stack.enter_async_context(serve(sandbox))
-        databases = await stack.enter_async_context(
-            _opened(options, settings_of(options, stripe_base))
-        )
-        settings = settings_of(options, stripe_base)
+        store = own_store()
+        settings = settings_of(options, stripe_base, store)
+        await stack.enter_async_context(removed_afterwards(store))
+        databases = await stack.enter_async_context(_opened(options, settings))
 
         @contextlib.asynccontextmanager
         async def reuse(_settings: Settings) -> AsyncIterator[Databases]:
@@ -224,12 +292,11 @@ async def open_shop(options: ShopOptions) -> AsyncIterator[Shop]:
         yield Shop(app, client, sandbox, databases, settings, clock)
 
 
-def settings_of(options: ShopOptions, stripe_base: str) -> Settings:
+def settings_of(options: ShopOptions, stripe_base: str, store: Mapping[str, str]) -> Settings:
     return Settings(
         _env_file=None,
         **{
-            "mongodb_url": "mongomock://",
-            "auth_mongodb_url": "mongomock://",
+            **store,
             "stripe_secret_key": "sk_test_suite",
             "stripe_publishable_key": "pk_test_suite",
             "stripe_webhook_secret": WEBHOOK_SECRET,
