@@ -8,12 +8,19 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
 if TYPE_CHECKING:
     from app.repositories.database import Client
 
 SERVER_URL: Final = os.environ.get("TEST_MONGODB_URL") or None
+
+
+def not_on(server: str, reason: str) -> pytest.MarkDecorator:
+    """For the few tests of what a stand-in for MongoDB cannot do (scripts/test_mongodb.py)."""
+    here = os.environ.get("TEST_MONGODB_SERVER") == server
+    return pytest.mark.skipif(here, reason=f"{server} {reason}")
 
 
 def own_store() -> dict[str, str]:

@@ -1,0 +1,86 @@
+"""What probes are told, and that they are told it whatever else is going on."""
+
+import pytest
+from pymongo.errors import OperationFailure
+
+from app import __version__
+from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.production import PRODUCTION, connect_embedded
+from tests.support.shop import Shop, ok, refused
+
+faults = DatabaseFaults()
+
+
+@pytest.fixture(autouse=True)
+def no_faults() -> None:
+    faults.clear()
+
+
+async def test_health_tells_version_service_and_stripe_mode(shop: Shop) -> None:
+    reply = ok(await shop.get("/health/"))
+    assert reply == {
+        "status": "healthy",
+        "version": __version__,
+        "service": "audiobooker-payment",
+        "stripe_mode": "sandbox",
+    }
+
+
+@pytest.mark.shop(settings=PRODUCTION, connect=connect_embedded, webhooks=False)
+async def test_health_tells_a_live_service_from_a_sandbox(shop: Shop) -> None:
+    assert ok(await shop.get("/health/"))["stripe_mode"] == "live"
+    key = ok(await shop.get("/config/publishable-key"))
+    assert key == {"publishable_key": "pk_live_suite", "mode": "live"}
+
+
+async def test_liveness_says_alive(shop: Shop) -> None:
+    assert ok(await shop.get("/health/live")) == {"status": "alive"}
+
+
+async def test_readiness_names_every_check(shop: Shop) -> None:
+    assert ok(await shop.get("/health/ready")) == {
+        "status": "ready",
+        "checks": {"payments_database": "ok", "auth_database": "ok"},
+    }
+
+
+@pytest.mark.shop(connect=faulty(faults))
+@pytest.mark.parametrize(
+    ("away", "checks"),
+    [
+        ("payments", {"payments_database": "unavailable", "auth_database": "ok"}),
+        ("auth", {"payments_database": "ok", "auth_database": "unavailable"}),
+        (None, {"payments_database": "unavailable", "auth_database": "unavailable"}),
+    ],
+)
+async def test_readiness_names_the_database_that_does_not_answer_and_recovers(
+    shop: Shop, away: str | None, checks: dict[str, str]
+) -> None:
+    faults.add("command", database=away, times=None)
+    response = await shop.get("/health/ready")
+    problem = refused(response, 503, "database_unavailable")
+    assert problem["checks"] == checks
+    for name, result in checks.items():
+        assert (name in problem["detail"]) == (result == "unavailable")
+    assert int(response.headers["retry-after"]) > 0
+
+    faults.clear()
+    ok(await shop.get("/health/ready"))
+
+
+@pytest.mark.shop(connect=faulty(faults))
+async def test_database_that_lets_nobody_in_is_not_ready_either(shop: Shop) -> None:
+    faults.add("command", database="auth", error=OperationFailure("Authentication failed.", 18))
+    problem = refused(await shop.get("/health/ready"), 503, "database_unavailable")
+    assert problem["checks"] == {"payments_database": "ok", "auth_database": "unavailable"}
+    assert "Authentication" not in problem["detail"]
+
+
+@pytest.mark.shop(connect=faulty(faults))
+async def test_liveness_touches_no_dependency(shop: Shop) -> None:
+    away = faults.add(times=None)
+    asked = len(shop.stripe.requests)
+    assert ok(await shop.get("/health/live")) == {"status": "alive"}
+    ok(await shop.get("/health/"))
+    assert away.hits == 0
+    assert len(shop.stripe.requests) == asked
