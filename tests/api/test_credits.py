@@ -15,6 +15,7 @@ from app.repositories.payments import PaymentRepository
 from app.repositories.users import UserRepository
 from tests.support.database_faults import DatabaseFaults, When, faulty
 from tests.support.shop import Shop, ShopOptions, book, ok, open_shop, refused
+from tests.support.store import not_on
 
 ANNA = ObjectId("65f0c0ffee0123456789abcd")
 
@@ -199,8 +200,8 @@ async def test_the_last_credit_can_be_spent(shop: Shop) -> None:
         {"credits": True},
         {"credits": [100]},
         {"credits": {"amount": 100}},
-        {"credits": float("nan")},
-        {"credits": float("inf")},
+        pytest.param({"credits": float("nan")}, marks=not_on("ferretdb", "stores no NaN")),
+        pytest.param({"credits": float("inf")}, marks=not_on("ferretdb", "stores no infinity")),
         {"credits": 0.9},
     ],
     ids=str,
