@@ -89,6 +89,7 @@ async def open_services(
         users = UserRepository(
             databases.auth[settings.auth_users_collection],
             credits_field=settings.auth_credits_field,
+            timeout_seconds=settings.database_timeout_seconds,
         )
         policy = ReconcilePolicy(
             after=timedelta(seconds=settings.reconcile_after_seconds),

@@ -25,13 +25,17 @@ def serve(
     settings: Settings,
     *,
     connect: DatabaseConnector = connect_databases,
+    extend: Callable[[FastAPI], None] | None = None,
     on_started: Callable[[], None] | None = None,
 ) -> int:
     """Runs until SIGTERM or SIGINT: stops accepting, finishes what is in flight, closes the pools.
 
-    ``on_started`` is called once requests are answered. Returns the exit code; raises StartupError.
+    ``extend`` may add to the application before it is served; ``on_started`` is called once
+    requests are answered. Returns the exit code; raises StartupError.
     """
     application = application_of(settings, connect=connect)
+    if extend is not None:
+        extend(application)
     server = _Server(
         uvicorn.Config(
             application,

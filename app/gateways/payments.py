@@ -140,6 +140,10 @@ class PaymentGateway(Protocol):
     unknown).
     """
 
+    def require_configured(self) -> None:
+        """Raises StripeNotConfigured when there is no key to ask Stripe with."""
+        ...
+
     async def create_payment_intent(self, payment: Payment) -> IntentSnapshot: ...
 
     async def retrieve_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot: ...

@@ -136,6 +136,9 @@ class StripeGateway:
             else None
         )
 
+    def require_configured(self) -> None:
+        self._configured_client()
+
     # PaymentIntents: https://docs.stripe.com/api/payment_intents
 
     async def create_payment_intent(self, payment: Payment) -> IntentSnapshot:
@@ -344,6 +347,11 @@ class StripeGateway:
     async def _get(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
         return await self._call(operation, send)
 
+    def _configured_client(self) -> StripeClient:
+        if self._client is None:
+            raise StripeNotConfigured("STRIPE_SECRET_KEY is not set.")
+        return self._client
+
     async def _pages(
         self, operation: str, list_page: Callable[[StripeClient, Any], Awaitable[Any]]
     ) -> AsyncIterator[Sequence[Object]]:
@@ -362,9 +370,7 @@ class StripeGateway:
             page = {"starting_after": answer["data"][-1]["id"]}
 
     async def _call(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
-        client = self._client
-        if client is None:
-            raise StripeNotConfigured("STRIPE_SECRET_KEY is not set.")
+        client = self._configured_client()
         started = time.perf_counter()
         outcome = "ok"
         try:

@@ -1,12 +1,19 @@
 """Connections, time-outs, and what a driver's error means to us."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+# Motor runs every command in one pool of threads and reads its size when it is imported. By default
+# it is five for each processor: on a small machine five commands to a database that does not answer
+# stop all others.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
+
 from bson.codec_options import CodecOptions
+from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
     AsyncIOMotorCollection,
@@ -34,6 +41,9 @@ Database = AsyncIOMotorDatabase[Document]
 
 PAYMENTS_DATABASE: Final = "payments"
 AUTH_DATABASE: Final = "auth"
+
+AUTH_COMMANDS_AT_ONCE: Final = max(1, max_workers // 4)
+"""Both databases share the driver's threads. When the auth database hangs, cards still sell."""
 
 _FAILOVER_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -122,11 +132,13 @@ class DatabaseErrors:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, PyMongoError) and _passes(error):
-            raise DatabaseUnavailable(
-                f"The {self._name} database did not answer; please try again.",
-                retry_after=5,
-                database=self._name,
-            ) from error
+            raise unavailable(self._name) from error
+
+
+def unavailable(name: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The {name} database did not answer; please try again.", retry_after=5, database=name
+    )
 
 
 def _passes(error: PyMongoError) -> bool:

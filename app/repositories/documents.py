@@ -92,8 +92,9 @@ def payment_to_document(payment: Payment) -> Document:
             "currency": payment.currency,
             "credits": payment.credits,
             "items": [_item_to_document(item) for item in payment.items],
-            # A list of pairs: the caller's keys may hold dots and dollars, field names should not.
-            "metadata": [[key, value] for key, value in payment.metadata.items()],
+            # A list: the caller's keys may hold dots and dollars, field names should not. Of
+            # documents, because not every server keeps an array in an array.
+            "metadata": [{"key": key, "value": value} for key, value in payment.metadata.items()],
             "checkout": payment.checkout
             and _without_none(
                 {
@@ -170,7 +171,7 @@ def payment_from_document(document: Document) -> Payment:
         currency=document["currency"],
         credits=document["credits"],
         items=tuple(_item_from_document(item) for item in document["items"]),
-        metadata=dict(document["metadata"]),
+        metadata={entry["key"]: entry["value"] for entry in document["metadata"]},
         checkout=checkout
         and CheckoutDetails(
             success_url=checkout["success_url"],

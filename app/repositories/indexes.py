@@ -76,5 +76,6 @@ async def create_indexes(database: Database) -> None:
     """Safe to repeat; an index that exists with other options raises OperationFailure."""
     with DatabaseErrors(PAYMENTS_DATABASE):
         for collection, indexes in INDEXES.items():
-            if indexes:
-                await database[collection].create_indexes(list(indexes))
+            # One by one: a command of several, repeated, breaks FerretDB's connection.
+            for index in indexes:
+                await database[collection].create_indexes([index])

@@ -58,6 +58,12 @@ class PaymentRepository:
     async def find_by_checkout_session(self, stripe_checkout_session_id: str) -> Payment | None:
         return await self._find_one({"stripe_checkout_session_id": stripe_checkout_session_id})
 
+    async def find_oldest(self) -> Payment | None:
+        """The first that was made, as far as ids tell: they begin with the time."""
+        with self._errors:
+            found = await self._collection.find({}).sort([("_id", 1)]).limit(1).to_list(1)
+        return payment_from_document(found[0]) if found else None
+
     async def list_by_user(
         self,
         user_id: str,

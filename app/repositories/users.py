@@ -1,6 +1,9 @@
 """Credits in the auth service's user documents, changed only together with a mark."""
 
+import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -9,15 +12,27 @@ from pymongo import ReturnDocument
 
 from app.domain.credits import Debit, DebitOutcome, MarkKind
 from app.errors import UserNotFound
-from app.repositories.database import AUTH_DATABASE, Collection, DatabaseErrors, Document
+from app.repositories.database import (
+    AUTH_COMMANDS_AT_ONCE,
+    AUTH_DATABASE,
+    Collection,
+    DatabaseErrors,
+    Document,
+    unavailable,
+)
 
 MARKS_FIELD: Final = "payment_marks"
 
 
 class UserRepository:
-    def __init__(self, collection: Collection, *, credits_field: str) -> None:
+    def __init__(
+        self, collection: Collection, *, credits_field: str, timeout_seconds: float = 5.0
+    ) -> None:
+        """``timeout_seconds``: how long a command may wait for those before it."""
         self._collection = collection
         self._credits_field = credits_field
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(AUTH_COMMANDS_AT_ONCE)
         self._errors = DatabaseErrors(AUTH_DATABASE)
 
     async def get_credits(self, user_id: str) -> int:
@@ -35,7 +50,7 @@ class UserRepository:
             {
                 "_id": _key(user_id),
                 self._credits_field: {"$gte": credits},
-                f"{MARKS_FIELD}.key": {"$ne": payment_id},
+                **_without_mark(payment_id),
             },
             payment_id,
             MarkKind.DEBIT,
@@ -51,7 +66,7 @@ class UserRepository:
     async def cancel_debit(self, user_id: str, *, payment_id: str, now: datetime) -> Debit:
         """Leaves the mark that no debit of this payment passes, unless the debit came first."""
         after = await self._update(
-            {"_id": _key(user_id), f"{MARKS_FIELD}.key": {"$ne": payment_id}},
+            {"_id": _key(user_id), **_without_mark(payment_id)},
             payment_id,
             MarkKind.CANCEL,
             0,
@@ -67,7 +82,7 @@ class UserRepository:
     ) -> bool:
         """Gives the credits back once for this refund; False when there is no such user."""
         after = await self._update(
-            {"_id": _key(user_id), f"{MARKS_FIELD}.key": {"$ne": refund_id}},
+            {"_id": _key(user_id), **_without_mark(refund_id)},
             refund_id,
             MarkKind.REFUND,
             credits,
@@ -76,9 +91,16 @@ class UserRepository:
         return after is not None or await self._marked(user_id, refund_id) is not None
 
     async def remove_marks(self, user_id: str, keys: frozenset[str]) -> None:
-        with self._errors:
+        document = await self._find(user_id)
+        # Named whole, not by a condition on their key: not every server that speaks MongoDB's
+        # protocol takes one in $pull, and FerretDB answers that it pulled when it did not. A mark
+        # never changes once it is made.
+        marks = [mark for mark in (document or {}).get(MARKS_FIELD, ()) if mark["key"] in keys]
+        if not marks:
+            return
+        async with self._slot():
             await self._collection.update_one(
-                {"_id": _key(user_id)}, {"$pull": {MARKS_FIELD: {"key": {"$in": sorted(keys)}}}}
+                {"_id": _key(user_id)}, {"$pullAll": {MARKS_FIELD: marks}}
             )
 
     async def _update(
@@ -88,7 +110,7 @@ class UserRepository:
         update: Document = {"$push": {MARKS_FIELD: mark}}
         if change:
             update["$inc"] = {self._credits_field: change}
-        with self._errors:
+        async with self._slot():
             document: Document | None = await self._collection.find_one_and_update(
                 query,
                 update,
@@ -96,6 +118,20 @@ class UserRepository:
                 return_document=ReturnDocument.AFTER,
             )
         return document
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """For one command. Raises DatabaseUnavailable when none is free in time."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise unavailable(AUTH_DATABASE) from error
+        try:
+            with self._errors:
+                yield
+        finally:
+            self._slots.release()
 
     async def _marked(self, user_id: str, key: str) -> Debit | None:
         """What the mark says, if there is one."""
@@ -110,7 +146,7 @@ class UserRepository:
         return None
 
     async def _find(self, user_id: str) -> Document | None:
-        with self._errors:
+        async with self._slot():
             return await self._collection.find_one(
                 {"_id": _key(user_id)}, projection={self._credits_field: 1, MARKS_FIELD: 1}
             )
@@ -122,6 +158,13 @@ class UserRepository:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return 0
         return int(value) if math.isfinite(value) else 0
+
+
+def _without_mark(key: str) -> Document:
+    """The guard of every change of a balance. The same as ``$ne`` on the path, which FerretDB gets
+    wrong in arrays: there the guard would hold nobody back, and nobody would be told.
+    """
+    return {"$nor": [{f"{MARKS_FIELD}.key": key}]}
 
 
 def _key(user_id: str) -> str | ObjectId:

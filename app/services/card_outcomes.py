@@ -191,4 +191,6 @@ def _may_be_old_news(payment: Payment, attempt: str | None) -> bool:
 
 
 def _may_have_failed_again(payment: Payment, attempt: str | None) -> bool:
-    return payment.status is PaymentStatus.PENDING and attempt in payment.failed_attempts
+    """The payment went on after this failure: for another attempt, or misled by old news."""
+    went_on = payment.status in (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
+    return went_on and attempt in payment.failed_attempts

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from app.domain.clock import Clock
@@ -41,7 +41,9 @@ LEASE: Final = timedelta(minutes=10)
 BATCH: Final = 100
 AT_ONCE: Final = 10
 
-FIRST_LOOK_BACK: Final = timedelta(days=1)
+STRIPE_RETENTION: Final = timedelta(days=30)
+"""How long Stripe lists an event: https://docs.stripe.com/api/events"""
+
 OVERLAP: Final = timedelta(minutes=10)
 """Read again each time: an event may appear in the list a little after its own time."""
 
@@ -250,7 +252,7 @@ class ReconciliationService:
     async def _read_stripe_events(self, report: Report) -> None:
         """Ingests what never reached the inbox; the cursor moves once all of it was stored."""
         started = self._clock()
-        cursor = await self._locks.find_cursor(CURSOR) or started - FIRST_LOOK_BACK
+        cursor = await self._locks.find_cursor(CURSOR) or await self._first_cursor()
 
         async def ingest(event: EventSnapshot) -> bool:
             await self._webhooks.ingest(event)
@@ -277,6 +279,12 @@ class ReconciliationService:
             log.warning("reconciler.event_list_failed", error=error.code, detail=error.detail)
             return
         await self._locks.move_cursor(CURSOR, started)
+
+    async def _first_cursor(self) -> datetime:
+        """Nothing of ours can have happened before the first payment, or is kept for longer."""
+        now = self._clock()
+        oldest = await self._payments.find_oldest()
+        return max(oldest.created_at, now - STRIPE_RETENTION) if oldest else now
 
     async def _each(
         self,

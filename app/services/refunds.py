@@ -17,7 +17,6 @@ from app.errors import (
     EventNotYetApplicable,
     PaymentNotRefundable,
     RefundExceedsRemaining,
-    StripeNotConfigured,
     UserNotFound,
 )
 from app.gateways.payments import PaymentGateway, RefundSnapshot, StripeRefused
@@ -76,6 +75,8 @@ class RefundService:
         if payment.payment_method is PaymentMethod.CREDITS:
             # Nothing is reserved for a user who is gone, or while the other database is away.
             await self._users.get_credits(payment.user_id)
+        else:
+            self._gateway.require_configured()
         payment = await self._ledger.apply(
             payment,
             lambda known: known.reserve_refund(
@@ -125,8 +126,6 @@ class RefundService:
         except StripeRefused as refused:
             await self._explain(payment, refused)
             raise
-        except StripeNotConfigured:
-            raise
         except DependencyFailure as failure:
             # Whether it was made is not known, or it will be made later: the refund is under way.
             log.warning(
@@ -140,13 +139,10 @@ class RefundService:
     async def _make_at_stripe(self, payment: Payment, refund: Refund, *, cause: str) -> Payment:
         try:
             snapshot = await self._gateway.create_refund(payment, refund)
-        except (StripeRefused, StripeNotConfigured) as refused:
+        except StripeRefused as refused:
+            reason = refused.stripe_code or refused.param or "refused"
             await self._settle_as(
-                payment,
-                refund,
-                RefundStatus.FAILED,
-                cause=cause,
-                failure_reason=_reason_of(refused),
+                payment, refund, RefundStatus.FAILED, cause=cause, failure_reason=reason
             )
             raise
         return await self._settle(payment, refund, snapshot, cause=cause)
@@ -275,12 +271,6 @@ class RefundService:
         if payment.stripe_payment_intent_id is None:
             return ()
         return await self._gateway.list_refunds(payment.stripe_payment_intent_id)
-
-
-def _reason_of(refused: StripeRefused | StripeNotConfigured) -> str:
-    if isinstance(refused, StripeNotConfigured):
-        return refused.code
-    return refused.stripe_code or refused.param or "refused"
 
 
 def _refund_of(payment: Payment, refund_id: str) -> Refund:
