@@ -1,8 +1,7 @@
 """Who is calling, and what they may touch: a bearer JWT or the internal service key -> Caller."""
 
 import hmac
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import ConfigurationError, Forbidden, Unauthenticated
+from app.domain.callers import ANONYMOUS, INTERNAL, Caller
+from app.errors import ConfigurationError, Unauthenticated
 from app.settings import Settings
 
-Role = Literal["anonymous", "user", "service", "admin", "internal"]
 _Key = bytes | RSAPublicKey | EllipticCurvePublicKey
 
 CLOCK_LEEWAY_SECONDS = 10
@@ -33,41 +32,6 @@ _internal_key_scheme = APIKeyHeader(
     description="Shared with the API proxy and sister services.",
     auto_error=False,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """``user_id`` is the token's ``sub``; it is None for the anonymous and the internal caller."""
-
-    user_id: str | None
-    role: Role
-
-    @property
-    def acts_for_anyone(self) -> bool:
-        """An anonymous caller exists only in development, where it stands for anyone."""
-        return self.role != "user"
-
-    @property
-    def scope(self) -> str:
-        """Keeps the idempotency keys of different callers apart."""
-        return self.role if self.user_id is None else f"{self.role}:{self.user_id}"
-
-    def require_user(self, user_id: str) -> None:
-        """Raises Forbidden when a user names another user in the path or the body."""
-        if not self.may_see(user_id):
-            raise Forbidden("You may only act for your own user id.")
-
-    def may_see(self, owner_user_id: str) -> bool:
-        return self.acts_for_anyone or self.user_id == owner_user_id
-
-    def require_refund_permission(self, allow_user_refunds: bool) -> None:
-        """Whether the payment is the caller's own is a separate question (``may_see``)."""
-        if not (self.acts_for_anyone or allow_user_refunds):
-            raise Forbidden("Refunds are made by support; ask them for one.")
-
-
-ANONYMOUS = Caller(user_id=None, role="anonymous")
-INTERNAL = Caller(user_id=None, role="internal")
 
 
 class CallerVerifier:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.auth import Caller, current_caller
+from app.auth import current_caller
+from app.domain.callers import Caller
 from app.domain.clock import Clock, utc_now
 from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics

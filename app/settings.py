@@ -60,13 +60,13 @@ class Settings(BaseSettings):
     auth_mongodb_db_name: str = Field(default="audiobooker_auth", min_length=1)
     auth_users_collection: str = Field(default="users", min_length=1)
     auth_credits_field: str = Field(default="credits", min_length=1, pattern=r"^[^.$]+$")
-    database_timeout_seconds: float = Field(default=5.0, gt=0)
+    database_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
     stripe_secret_key: SecretStr = SecretStr("")
     stripe_publishable_key: str = ""
     stripe_webhook_secret: SecretStr = SecretStr("")
     stripe_api_base: str = ""
-    stripe_timeout_seconds: float = Field(default=20.0, gt=0)
+    stripe_timeout_seconds: float = Field(default=20.0, gt=0, le=60)
     stripe_max_concurrency: int = Field(default=50, ge=1)
 
     payment_success_url: str = "http://localhost:5173/checkout/success"
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
 
     reconcile_interval_seconds: float = Field(default=60.0, ge=0)
     reconcile_after_seconds: float = Field(default=60.0, ge=0)
-    abandon_after_seconds: float = Field(default=86_400.0, gt=0, le=86_400.0)
+    abandon_after_seconds: float = Field(default=86_400.0, ge=300, le=86_400.0)
     webhook_event_retention_days: int = Field(default=30, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)

@@ -20,7 +20,6 @@ class DebitOutcome(StrEnum):
     TAKEN_BEFORE = "taken_before"
     CANCELED = "canceled"
     INSUFFICIENT = "insufficient"
-    USER_NOT_FOUND = "user_not_found"
 
 
 @dataclass(frozen=True, slots=True)

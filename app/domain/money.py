@@ -6,11 +6,15 @@ minimum charge of each.
 
 from typing import Final
 
-from app.errors import AmountTooLarge, AmountTooSmall, UnsupportedCurrency
+from app.errors import AmountTooLarge, AmountTooSmall, UnsupportedCurrency, ValidationFailed
 
 ZERO_DECIMAL_CURRENCIES: Final = frozenset(
     "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()
 )
+THREE_DECIMAL_CURRENCIES: Final = frozenset("bhd jod kwd omr tnd".split())
+
+WHOLE_UNITS_ONLY: Final = frozenset({"isk", "ugx"})
+"""Written with two decimals that must be 00."""
 
 CURRENCIES: Final = ZERO_DECIMAL_CURRENCIES | frozenset(
     """
@@ -28,6 +32,7 @@ MINIMUM_CHARGE: Final = {
     "dkk": 250, "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50,
     "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200, "nok": 300, "nzd": 50, "php": 50, "pln": 200,
     "ron": 200, "rub": 50, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50, "zar": 50,
+    "isk": 100, "ugx": 100,
 }  # fmt: skip
 """In minor units. Stripe checks in the settlement currency; where it names no minimum, one unit."""
 
@@ -56,10 +61,16 @@ def require_chargeable(amount: int, currency: str, *, maximum: int) -> None:
             f"{display(maximum, currency)}.",
             maximum=maximum,
         )
+    if currency in WHOLE_UNITS_ONLY and amount % 100:
+        raise ValidationFailed.of_field(
+            "amount", f"an amount in {currency.upper()} ends in 00: it has no decimals in practice"
+        )
 
 
 def display(amount: int, currency: str) -> str:
     """For sentences: ``12.99 USD``, ``500 JPY``."""
     if currency in ZERO_DECIMAL_CURRENCIES:
         return f"{amount} {currency.upper()}"
+    if currency in THREE_DECIMAL_CURRENCIES:
+        return f"{amount // 1000}.{amount % 1000:03d} {currency.upper()}"
     return f"{amount // 100}.{amount % 100:02d} {currency.upper()}"

@@ -22,6 +22,8 @@ _CONFIDENTIAL_DECLINE_CODES: Final = frozenset(
 )
 HISTORY_LIMIT: Final = 100
 ATTEMPTS_LIMIT: Final = 50
+REFUNDS_LIMIT: Final = 200
+"""A payment is one document; every refund, also a refused one, is written with it."""
 
 
 class PaymentStatus(StrEnum):
@@ -525,6 +527,11 @@ class Payment:
             )
         if self.refundable_amount == 0 and self.refundable_credits == 0:
             raise PaymentNotRefundable("Nothing remains to be refunded.")
+        if len(self.refunds) >= REFUNDS_LIMIT:
+            raise PaymentNotRefundable(
+                f"The payment has {REFUNDS_LIMIT} refunds already, failed ones included; "
+                "make this one in Stripe's dashboard."
+            )
 
     def _card_refund(self, amount: int | None, credits: int | None) -> int:
         if credits is not None:
@@ -591,10 +598,10 @@ def next_look_at(
     work = payment.unfinished
     if not work:
         return None
-    if work == {Work.MARKS}:
-        return max(payment.updated_at + MARK_RETENTION, now)
     looks = min(payment.reconcile_attempts, _COUNTED_LOOKS)
     wait = min(after * int(_BACKOFF_FACTOR**looks), _LONGEST_WAIT)
+    if work == {Work.MARKS}:
+        return max(payment.updated_at + MARK_RETENTION, now + wait if looks else now)
     abandoned_at = payment.created_at + abandon_after
     if now < abandoned_at:
         return min(now + wait, abandoned_at)

@@ -40,7 +40,6 @@ class WebhookEvent:
     created_at: datetime
     received_at: datetime
     attempts: int = 0
-    lease_until: datetime | None = None
     next_attempt_at: datetime | None = None
     last_error: str | None = None
     processed_at: datetime | None = None

@@ -89,7 +89,21 @@ class DisputeSnapshot:
     stripe_payment_intent_id: str | None
 
 
-EventObject = IntentSnapshot | SessionSnapshot | RefundSnapshot | ChargeSnapshot | DisputeSnapshot
+@dataclass(frozen=True, slots=True)
+class UnreadableObject:
+    """Not as Stripe's API version has it: the event is kept, and fails until somebody looks."""
+
+    reason: str
+
+
+EventObject = (
+    IntentSnapshot
+    | SessionSnapshot
+    | RefundSnapshot
+    | ChargeSnapshot
+    | DisputeSnapshot
+    | UnreadableObject
+)
 
 
 @dataclass(frozen=True, slots=True)

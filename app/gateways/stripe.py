@@ -37,6 +37,7 @@ from app.gateways.payments import (
     SessionSnapshot,
     StripeObjectMissing,
     StripeRefused,
+    UnreadableObject,
 )
 from app.metrics import Metrics
 from app.observability import get_logger
@@ -56,13 +57,6 @@ PAYMENT_ID_KEY: Final = "payment_id"
 REFUND_ID_KEY: Final = "refund_id"
 USER_ID_KEY: Final = "user_id"
 REASON_KEY: Final = "reason"
-RESERVED_METADATA_KEYS: Final = frozenset({PAYMENT_ID_KEY, REFUND_ID_KEY, USER_ID_KEY, REASON_KEY})
-
-METADATA_KEYS_LIMIT: Final = 50
-METADATA_KEY_LENGTH: Final = 40
-METADATA_VALUE_LENGTH: Final = 500
-"""https://docs.stripe.com/metadata"""
-
 SIGNATURE_TOLERANCE_SECONDS: Final = 300
 """https://docs.stripe.com/webhooks#replay-attacks"""
 
@@ -70,6 +64,8 @@ _CLIENT_SECRET: Final = re.compile(r"\b(?:pi|seti|cs)_(?:test_|live_)?[A-Za-z0-9
 """Events carry them, also inside URLs (of 3-D Secure), but nobody may store them:
 https://docs.stripe.com/api/payment_intents/object#payment_intent_object-client_secret
 """
+
+_SPECIAL_REFUSALS: Final = (CardDeclined, AmountTooSmall, AmountTooLarge)
 
 _SDK_RETRIES: Final = 2
 _RATE_LIMIT_RETRIES: Final = 3
@@ -154,6 +150,7 @@ class StripeGateway:
                 "payment_intents.create",
                 lambda client, options: client.v1.payment_intents.create_async(params, options),
                 key=f"payment_intent:{payment.payment_id}",
+                expected=(AmountTooSmall, AmountTooLarge),
             )
         )
 
@@ -181,6 +178,7 @@ class StripeGateway:
                 ),
                 # One key for each attempt: Stripe replays a decline to the same key for a day.
                 key=f"confirm:{confirmation_id}",
+                expected=(CardDeclined,),
             )
         )
 
@@ -227,6 +225,7 @@ class StripeGateway:
                 "checkout.sessions.create",
                 lambda client, options: client.v1.checkout.sessions.create_async(params, options),
                 key=f"checkout_session:{payment.payment_id}",
+                expected=(AmountTooSmall, AmountTooLarge),
             )
         )
 
@@ -337,12 +336,14 @@ class StripeGateway:
         send: Callable[[StripeClient, Any], Awaitable[Any]],
         *,
         key: str | None = None,
+        expected: tuple[type[Exception], ...] = (),
     ) -> Object:
         """Without a ``key`` the SDK's random one covers its own retries: enough for calls that are
-        refused when they were done before.
+        refused when they were done before. ``expected`` are the refusals with a class of their own
+        that the call may end with; elsewhere they are a StripeRefused like any other.
         """
         options = {"idempotency_key": key} if key else {}
-        return await self._call(operation, lambda client: send(client, options))
+        return await self._call(operation, lambda client: send(client, options), expected)
 
     async def _get(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
         return await self._call(operation, send)
@@ -369,20 +370,33 @@ class StripeGateway:
                 return
             page = {"starting_after": answer["data"][-1]["id"]}
 
-    async def _call(self, operation: str, send: Callable[[StripeClient], Awaitable[Any]]) -> Object:
+    async def _call(
+        self,
+        operation: str,
+        send: Callable[[StripeClient], Awaitable[Any]],
+        expected: tuple[type[Exception], ...] = (),
+    ) -> Object:
         client = self._configured_client()
         started = time.perf_counter()
         outcome = "ok"
         try:
             async with asyncio.timeout(self._deadline_seconds), self._slots:
-                answer: Object = (await self._retrying_rate_limits(client, send)).to_dict()
+                answer: Object = (await self._retrying_rate_limits(client, send)).to_dict(
+                    for_json=True
+                )
                 return answer
         except BaseException as error:
             outcome = type(error).__name__
             translated = translate_error(error)
             if translated is None:
                 raise
-            if not isinstance(translated, CardDeclined | AmountTooSmall | AmountTooLarge):
+            if isinstance(translated, _SPECIAL_REFUSALS) and not isinstance(translated, expected):
+                translated = StripeRefused(
+                    str(translated),
+                    stripe_code=_code_of(error),
+                    param=getattr(error, "param", None),
+                )
+            if not isinstance(translated, _SPECIAL_REFUSALS):
                 log.warning(
                     "stripe.request_failed",
                     operation=operation,
@@ -551,6 +565,13 @@ def event_snapshot(event: Object, payload: str) -> EventSnapshot:
 
 
 def _event_object(data: Object) -> EventObject | None:
+    try:
+        return _known_object(data)
+    except (KeyError, TypeError, ValueError) as error:
+        return UnreadableObject(f"{type(error).__name__}: {error}")
+
+
+def _known_object(data: Object) -> EventObject | None:
     match data.get("object"):
         case "payment_intent":
             return intent_snapshot(data)
@@ -609,6 +630,6 @@ def _id(reference: Any) -> str | None:
 
 
 def _without_placeholder(url: str) -> str:
-    """The success URL without Checkout's ``{CHECKOUT_SESSION_ID}`` query."""
-    parts = urlsplit(url)
+    """The success URL without Checkout's ``{CHECKOUT_SESSION_ID}``, which nobody fills in here."""
+    parts = urlsplit(url.replace("{CHECKOUT_SESSION_ID}", ""))
     return urlunsplit(parts._replace(query="", fragment=""))

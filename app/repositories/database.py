@@ -19,6 +19,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
+from pymongo import ReadPreference
 from pymongo.errors import (
     ConfigurationError as DriverConfigurationError,
 )
@@ -185,4 +186,5 @@ def _majority(url: str) -> Document:
 
 def _database(client: Client, name: str) -> Database:
     options: CodecOptions[Document] = CodecOptions(tz_aware=True)
-    return client.get_database(name, codec_options=options)
+    # From the primary, whatever the URL says: a decision made on a stale read could lose money.
+    return client.get_database(name, codec_options=options, read_preference=ReadPreference.PRIMARY)

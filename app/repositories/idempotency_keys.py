@@ -51,13 +51,12 @@ class IdempotencyKeyRepository:
     async def take_over(
         self, known: IdempotencyRecord, record: IdempotencyRecord
     ) -> IdempotencyRecord | None:
-        """Replaces ``known`` (whose lease or life is over) by ``record``; None when it changed
-        since.
-        """
+        """Replaces ``known``, unless it was taken over or answered since; None then."""
+        query: Document = {"_id": known.record_id, "lease_until": known.lease_until}
+        if known.status_code is None:
+            query["status_code"] = {"$exists": False}
         with self._errors:
-            result = await self._collection.replace_one(
-                {"_id": known.record_id, "lease_until": known.lease_until}, _to_document(record)
-            )
+            result = await self._collection.replace_one(query, _to_document(record))
         return record if result.matched_count else None
 
     async def store_answer(self, record: IdempotencyRecord, status_code: int, body: str) -> None:

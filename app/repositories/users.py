@@ -22,6 +22,10 @@ from app.repositories.database import (
 )
 
 MARKS_FIELD: Final = "payment_marks"
+FENCE_FIELD: Final = "payment_marks_removed_until"
+
+_TRIES: Final = 3
+"""A balance that rises between an update and the look at why it failed is worth another try."""
 
 
 class UserRepository:
@@ -43,54 +47,46 @@ class UserRepository:
         return self._balance(document)
 
     async def take_credits(
-        self, user_id: str, *, payment_id: str, credits: int, now: datetime
+        self, user_id: str, *, payment_id: str, credits: int, as_of: datetime, now: datetime
     ) -> Debit:
-        """Takes the credits once for this payment, unless it was given up before."""
-        after = await self._update(
-            {
-                "_id": _key(user_id),
-                self._credits_field: {"$gte": credits},
-                **_without_mark(payment_id),
-            },
-            payment_id,
-            MarkKind.DEBIT,
-            -credits,
-            now,
-        )
-        if after is not None:
-            return Debit(DebitOutcome.TAKEN, self._balance(after))
-        return await self._marked(user_id, payment_id) or Debit(
-            DebitOutcome.INSUFFICIENT, await self.get_credits(user_id)
-        )
+        """Takes the credits once for this payment, unless it was given up before.
 
-    async def cancel_debit(self, user_id: str, *, payment_id: str, now: datetime) -> Debit:
-        """Leaves the mark that no debit of this payment passes, unless the debit came first."""
-        after = await self._update(
-            {"_id": _key(user_id), **_without_mark(payment_id)},
-            payment_id,
-            MarkKind.CANCEL,
-            0,
-            now,
+        ``as_of`` is when the caller last read the payment. Raises UserNotFound.
+        """
+        mark, document, is_new = await self._change(
+            user_id, payment_id, MarkKind.DEBIT, -credits, as_of=as_of, now=now
         )
-        if after is not None:
-            return Debit(DebitOutcome.CANCELED, self._balance(after))
-        # Neither updated nor marked: there is no such user, and so nothing to take credits from.
-        return await self._marked(user_id, payment_id) or Debit(DebitOutcome.USER_NOT_FOUND)
+        if mark is MarkKind.DEBIT:
+            outcome = DebitOutcome.TAKEN if is_new else DebitOutcome.TAKEN_BEFORE
+        else:
+            outcome = DebitOutcome.INSUFFICIENT if mark is None else DebitOutcome.CANCELED
+        return Debit(outcome, self._balance(document))
+
+    async def cancel_debit(
+        self, user_id: str, *, payment_id: str, as_of: datetime, now: datetime
+    ) -> Debit:
+        """Leaves the mark that no debit of this payment passes, unless the debit came first.
+
+        Raises UserNotFound: there is nobody to take credits from.
+        """
+        mark, document, _ = await self._change(
+            user_id, payment_id, MarkKind.CANCEL, 0, as_of=as_of, now=now
+        )
+        taken = mark is MarkKind.DEBIT
+        outcome = DebitOutcome.TAKEN_BEFORE if taken else DebitOutcome.CANCELED
+        return Debit(outcome, self._balance(document))
 
     async def give_back_credits(
-        self, user_id: str, *, refund_id: str, credits: int, now: datetime
-    ) -> bool:
-        """Gives the credits back once for this refund; False when there is no such user."""
-        after = await self._update(
-            {"_id": _key(user_id), **_without_mark(refund_id)},
-            refund_id,
-            MarkKind.REFUND,
-            credits,
-            now,
-        )
-        return after is not None or await self._marked(user_id, refund_id) is not None
+        self, user_id: str, *, refund_id: str, credits: int, as_of: datetime, now: datetime
+    ) -> None:
+        """Gives the credits back once for this refund. Raises UserNotFound."""
+        await self._change(user_id, refund_id, MarkKind.REFUND, credits, as_of=as_of, now=now)
 
     async def remove_marks(self, user_id: str, keys: frozenset[str]) -> None:
+        """Whoever read a payment before the newest of these marks was made can change nothing more.
+
+        So a worker that was stalled for longer than marks are kept cannot do its change again.
+        """
         document = await self._find(user_id)
         # Named whole, not by a condition on their key: not every server that speaks MongoDB's
         # protocol takes one in $pull, and FerretDB answers that it pulled when it did not. A mark
@@ -100,24 +96,58 @@ class UserRepository:
             return
         async with self._slot():
             await self._collection.update_one(
-                {"_id": _key(user_id)}, {"$pullAll": {MARKS_FIELD: marks}}
+                {"_id": _key(user_id)},
+                {
+                    "$pullAll": {MARKS_FIELD: marks},
+                    "$max": {FENCE_FIELD: max(mark["at"] for mark in marks)},
+                },
             )
 
-    async def _update(
-        self, query: Document, key: str, kind: MarkKind, change: int, now: datetime
-    ) -> Document | None:
-        mark = {"key": key, "kind": kind.value, "credits": abs(change), "at": now}
-        update: Document = {"$push": {MARKS_FIELD: mark}}
+    async def _change(
+        self,
+        user_id: str,
+        key: str,
+        kind: MarkKind,
+        change: int,
+        *,
+        as_of: datetime,
+        now: datetime,
+    ) -> tuple[MarkKind | None, Document, bool]:
+        """One update of balance and mark, or what stands in its way: the kind of the mark that is
+        there, None when the balance is too small; the user's document; whether the mark is ours.
+
+        Raises UserNotFound, and DatabaseUnavailable when what was read contradicts the update: only
+        a mark that was seen says that something happened, or that it did not.
+        """
+        query: Document = {"_id": _key(user_id), **_guard(key, as_of)}
+        update: Document = {
+            "$push": {
+                MARKS_FIELD: {"key": key, "kind": kind.value, "credits": abs(change), "at": now}
+            }
+        }
         if change:
             update["$inc"] = {self._credits_field: change}
-        async with self._slot():
-            document: Document | None = await self._collection.find_one_and_update(
-                query,
-                update,
-                projection={self._credits_field: 1},
-                return_document=ReturnDocument.AFTER,
-            )
-        return document
+        if change < 0:
+            query[self._credits_field] = {"$gte": -change}
+        for _ in range(_TRIES):
+            async with self._slot():
+                after: Document | None = await self._collection.find_one_and_update(
+                    query,
+                    update,
+                    projection={self._credits_field: 1},
+                    return_document=ReturnDocument.AFTER,
+                )
+            if after is not None:
+                return kind, after, True
+            document = await self._find(user_id)
+            if document is None:
+                raise UserNotFound("There is no such user.")
+            for mark in document.get(MARKS_FIELD, ()):
+                if mark["key"] == key:
+                    return MarkKind(mark["kind"]), document, False
+            if change < 0 and self._balance(document) < -change:
+                return None, document, False
+        raise unavailable(AUTH_DATABASE)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -132,18 +162,6 @@ class UserRepository:
                 yield
         finally:
             self._slots.release()
-
-    async def _marked(self, user_id: str, key: str) -> Debit | None:
-        """What the mark says, if there is one."""
-        document = await self._find(user_id)
-        if document is None:
-            return None
-        for mark in document.get(MARKS_FIELD, ()):
-            if mark["key"] == key:
-                canceled = mark["kind"] == MarkKind.CANCEL.value
-                outcome = DebitOutcome.CANCELED if canceled else DebitOutcome.TAKEN_BEFORE
-                return Debit(outcome, self._balance(document))
-        return None
 
     async def _find(self, user_id: str) -> Document | None:
         async with self._slot():
@@ -160,11 +178,12 @@ class UserRepository:
         return int(value) if math.isfinite(value) else 0
 
 
-def _without_mark(key: str) -> Document:
-    """The guard of every change of a balance. The same as ``$ne`` on the path, which FerretDB gets
-    wrong in arrays: there the guard would hold nobody back, and nobody would be told.
+def _guard(key: str, as_of: datetime) -> Document:
+    """Holds back a change that was made before, or whose maker has not looked since marks were
+    removed. $nor rather than $ne on the path, which FerretDB gets wrong in arrays: there the guard
+    would hold nobody back, and nobody would be told.
     """
-    return {"$nor": [{f"{MARKS_FIELD}.key": key}]}
+    return {"$nor": [{f"{MARKS_FIELD}.key": key}, {FENCE_FIELD: {"$gte": as_of}}]}
 
 
 def _key(user_id: str) -> str | ObjectId:

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from app.auth import Caller
 from app.dependencies import CallerDep, ServicesDep
+from app.domain.callers import Caller
 from app.domain.ids import new_id
 from app.errors import PaymentServiceError
 from app.services.idempotency import Claim, IdempotencyService, IdempotentRequest

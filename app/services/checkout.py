@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.payments import CheckoutDetails, Payment, PaymentFlow
+from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
 from app.errors import AmountTooLarge, AmountTooSmall, RedirectNotAllowed
-from app.gateways.payments import PaymentGateway, SessionSnapshot
+from app.gateways.payments import PaymentGateway, SessionSnapshot, StripeRefused
 from app.services.card_outcomes import CardOutcomes
 from app.services.ledger import PaymentLedger
 from app.services.lookup import PaymentLookup
-from app.services.purchases import Pricing, Purchase
+from app.services.purchases import Pricing, Purchase, refusal_of
 from app.settings import origin_of
 
 SESSION_ID_PLACEHOLDER: Final = "{CHECKOUT_SESSION_ID}"
@@ -95,31 +95,38 @@ class CheckoutService:
         return await self.create_at_stripe(payment)
 
     async def create_at_stripe(self, payment: Payment) -> CreatedSession:
+        """Raises PaymentNotConfirmable when the payment was given up meanwhile, ValidationFailed
+        when Stripe refuses what the caller sent; then nothing was made.
+        """
+        self._ledger.require_open(payment)
         try:
             session = await self._gateway.create_checkout_session(payment)
-        except (AmountTooSmall, AmountTooLarge):
+        except (AmountTooSmall, AmountTooLarge, StripeRefused) as refused:
             await self._ledger.apply(
-                payment,
-                lambda known: known.cancel(now=self._clock(), cause="amount refused by Stripe"),
+                payment, lambda known: known.cancel(now=self._clock(), cause="refused by Stripe")
             )
-            raise
+            raise refusal_of(refused) from refused
         payment = await self._ledger.apply(
             payment,
             lambda known: known.with_checkout_session(
                 session.stripe_checkout_session_id, now=self._clock()
             ),
         )
+        if payment.status is PaymentStatus.CANCELED:
+            # Given up while Stripe was asked: nobody may be sent to pay it.
+            await self._gateway.expire_checkout_session(session.stripe_checkout_session_id)
+        self._ledger.require_open(payment)
         return CreatedSession(payment, session)
 
     async def status(
         self, caller: Caller, stripe_checkout_session_id: str
     ) -> tuple[Payment, SessionSnapshot]:
         """What Stripe says now, applied to the payment first: the success page may ask before the
-        webhook came. A payment that is over is answered from our own record.
+        webhook came. A paid payment is answered from our own record.
         """
         payment = await self._lookup.get_by_checkout_session(caller, stripe_checkout_session_id)
-        if payment.is_final and payment.due_order_status is payment.order_status:
-            return payment, _session_of(payment)
+        if payment.status.is_paid and payment.due_order_status is payment.order_status:
+            return payment, _paid_session_of(payment)
         session = await self._gateway.retrieve_checkout_session(stripe_checkout_session_id)
         payment = await self._outcomes.observe_session(
             payment, session, cause="checkout-session look-up"
@@ -127,12 +134,11 @@ class CheckoutService:
         return payment, session
 
 
-def _session_of(payment: Payment) -> SessionSnapshot:
-    paid = payment.status.is_paid
+def _paid_session_of(payment: Payment) -> SessionSnapshot:
     return SessionSnapshot(
         stripe_checkout_session_id=payment.stripe_checkout_session_id or "",
-        status="complete" if paid else "expired",
-        payment_status="paid" if paid else "unpaid",
+        status="complete",
+        payment_status="paid",
         amount_total=payment.amount,
         currency=payment.currency,
         payment_id=payment.payment_id,

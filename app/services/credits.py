@@ -7,11 +7,12 @@ once.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.credits import Debit, DebitOutcome
+from app.domain.credits import DebitOutcome
 from app.domain.payments import Failure, Payment, PaymentFlow
 from app.errors import (
     InsufficientCredits,
@@ -58,6 +59,7 @@ class CreditsService:
         """
         caller.require_user(purchase.user_id)
         amount, credits = self._pricing.credits_price(purchase)
+        as_of = self._clock()
         payment = await self._ledger.find(payment_id)
         if payment is None:
             # Asked before there is a record: it must be known that the user exists, and a balance
@@ -73,13 +75,19 @@ class CreditsService:
                 amount=amount,
                 credits=credits,
             )
-        return await self._debit(payment)
+        return await self._debit(payment, as_of)
 
-    async def finish(self, payment: Payment) -> Payment:
-        """For the reconciler: a debit that happened is completed, one that did not is given up."""
-        debit = await self._users.cancel_debit(
-            payment.user_id, payment_id=payment.payment_id, now=self._clock()
-        )
+    async def finish(self, payment: Payment, *, as_of: datetime) -> Payment:
+        """For the reconciler: a debit that happened is completed, one that did not is given up.
+
+        ``as_of`` is when the payment was read.
+        """
+        try:
+            debit = await self._users.cancel_debit(
+                payment.user_id, payment_id=payment.payment_id, as_of=as_of, now=self._clock()
+            )
+        except UserNotFound:
+            return await self._fail(payment, ABANDONED)
         if debit.is_taken:
             return await self._succeed(payment)
         return await self._fail(payment, ABANDONED)
@@ -92,7 +100,7 @@ class CreditsService:
             payment, lambda known: known.close_marks(keys, now=self._clock())
         )
 
-    async def _debit(self, payment: Payment) -> CreditsPayment:
+    async def _debit(self, payment: Payment, as_of: datetime) -> CreditsPayment:
         if payment.status.is_paid:
             payment = await self._fulfilment.write_order(payment)
             return CreditsPayment(payment, await self._users.get_credits(payment.user_id))
@@ -103,29 +111,24 @@ class CreditsService:
             payment.user_id,
             payment_id=payment.payment_id,
             credits=payment.credits,
+            as_of=as_of,
             now=self._clock(),
         )
         if debit.outcome is DebitOutcome.INSUFFICIENT:
             available = debit.balance
             # Another try of this very request may still be on its way: only a mark stops it.
             debit = await self._users.cancel_debit(
-                payment.user_id, payment_id=payment.payment_id, now=self._clock()
+                payment.user_id, payment_id=payment.payment_id, as_of=as_of, now=self._clock()
             )
             if not debit.is_taken:
                 refusal = _insufficient(payment.credits, available)
                 await self._fail(payment, Failure(refusal.code, refusal.detail))
                 raise refusal
         if not debit.is_taken:
-            return await self._refuse(payment, debit)
+            # Given up before, by the reconciler or by another try of the request.
+            raise _refusal(await self._fail(payment, ABANDONED), debit.balance)
         payment = await self._succeed(payment)
         return CreditsPayment(payment, debit.balance)
-
-    async def _refuse(self, payment: Payment, debit: Debit) -> CreditsPayment:
-        """The payment was given up before, by the reconciler or by another try of the request."""
-        payment = await self._fail(payment, ABANDONED)
-        if debit.outcome is DebitOutcome.USER_NOT_FOUND:
-            raise UserNotFound("There is no such user.")
-        raise _refusal(payment, debit.balance)
 
     async def _succeed(self, payment: Payment) -> Payment:
         payment = await self._ledger.apply(

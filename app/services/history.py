@@ -1,6 +1,6 @@
 """What a user bought and paid, newest first."""
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.orders import Order
 from app.domain.payments import Payment, PaymentStatus
 from app.repositories.orders import OrderRepository

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.payments import Payment, PaymentFlow
+from app.domain.payments import Payment, PaymentFlow, PaymentStatus
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
@@ -22,7 +22,7 @@ from app.gateways.payments import (
 from app.services.card_outcomes import CardOutcomes
 from app.services.ledger import PaymentLedger
 from app.services.lookup import PaymentLookup
-from app.services.purchases import Pricing, Purchase
+from app.services.purchases import Pricing, Purchase, refusal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,27 @@ class IntentService:
         return await self.create_at_stripe(payment)
 
     async def create_at_stripe(self, payment: Payment) -> CreatedIntent:
+        """Raises PaymentNotConfirmable when the payment was given up meanwhile, ValidationFailed
+        when Stripe refuses what the caller sent; then nothing was made.
+        """
+        self._ledger.require_open(payment)
         try:
             intent = await self._gateway.create_payment_intent(payment)
-        except (AmountTooSmall, AmountTooLarge):
-            # Stripe converts to the settlement currency, which we cannot know: nothing was made.
+        except (AmountTooSmall, AmountTooLarge, StripeRefused) as refused:
             await self._ledger.apply(
-                payment,
-                lambda known: known.cancel(now=self._clock(), cause="amount refused by Stripe"),
+                payment, lambda known: known.cancel(now=self._clock(), cause="refused by Stripe")
             )
-            raise
+            raise refusal_of(refused) from refused
         payment = await self._ledger.apply(
             payment,
             lambda known: known.with_payment_intent(
                 intent.stripe_payment_intent_id, now=self._clock()
             ),
         )
+        if payment.status is PaymentStatus.CANCELED:
+            # Given up while Stripe was asked: nobody may be sent to pay it.
+            await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
+        self._ledger.require_open(payment)
         return CreatedIntent(payment, intent)
 
     async def client_secret(self, stripe_payment_intent_id: str) -> str | None:
@@ -151,8 +157,9 @@ class IntentService:
             )
         except CardDeclined as declined:
             if declined.intent is not None:
+                # Not called current: Stripe replays a decline to the same key for a day.
                 await self._outcomes.observe_intent(
-                    payment, declined.intent, cause="confirm-payment", is_current=True
+                    payment, declined.intent, cause="confirm-payment", is_current=False
                 )
             raise PaymentDeclined(
                 declined.failure.message,

@@ -14,6 +14,7 @@ from app.domain.payments import (
     PaymentStatus,
     next_look_at,
 )
+from app.errors import PaymentNotConfirmable
 from app.metrics import Metrics
 from app.observability import get_logger
 from app.repositories.payments import PaymentRepository
@@ -101,6 +102,13 @@ class PaymentLedger:
     async def refresh(self, payment: Payment) -> Payment:
         """The payment as it is stored now."""
         return await self._payments.get(payment.payment_id)
+
+    def require_open(self, payment: Payment) -> None:
+        """Raises PaymentNotConfirmable for a payment that was given up: nobody may pay it."""
+        if payment.status is PaymentStatus.CANCELED:
+            raise PaymentNotConfirmable(
+                "The payment was given up before it was paid; pay again with a new Idempotency-Key."
+            )
 
     def is_abandoned(self, payment: Payment) -> bool:
         """Whether nobody paid for so long that the payment is given up."""

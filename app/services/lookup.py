@@ -1,6 +1,6 @@
 """Finding a payment for somebody: what is not theirs does not exist."""
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.payments import Payment
 from app.errors import CheckoutSessionNotFound, PaymentNotFound
 from app.repositories.payments import PaymentRepository

@@ -6,13 +6,31 @@ from typing import Final
 
 from app.domain.cart import CartItem, credits_for_amount, total_amount, total_credits
 from app.domain.money import require_chargeable
-from app.errors import AmountTooLarge, AmountTooSmall, TotalMismatch, ValidationFailed
+from app.errors import (
+    AmountTooLarge,
+    AmountTooSmall,
+    PaymentServiceError,
+    TotalMismatch,
+    ValidationFailed,
+)
+from app.gateways.payments import StripeRefused
 
 RESERVED_METADATA_KEYS: Final = frozenset({"payment_id", "refund_id", "user_id", "reason"})
 METADATA_KEYS_LIMIT: Final = 50 - len(RESERVED_METADATA_KEYS)
 METADATA_KEY_LENGTH: Final = 40
 METADATA_VALUE_LENGTH: Final = 500
 """Stripe's limits, less the keys that are ours: https://docs.stripe.com/metadata"""
+
+_FIELDS_FROM_CALLERS: Final = {
+    "amount": "amount",
+    "currency": "currency",
+    "customer_email": "customer_email",
+    "line_items": "items",
+    "metadata": "metadata",
+    "success_url": "success_url",
+    "cancel_url": "cancel_url",
+}
+"""Stripe's parameters that hold what the caller sent, and what the caller calls them."""
 
 CREDITS_LIMIT: Final = 100_000_000
 
@@ -61,6 +79,18 @@ class Pricing:
         if credits > CREDITS_LIMIT or amount > self.max_amount:
             raise AmountTooLarge(f"The price of {credits} credits is too high for one payment.")
         return amount, credits
+
+
+def refusal_of(error: AmountTooSmall | AmountTooLarge | StripeRefused) -> PaymentServiceError:
+    """What the caller is told when Stripe refuses to make what was asked for."""
+    if not isinstance(error, StripeRefused) or error.param is None:
+        return error
+    field = error.param.partition("[")[0]
+    if field not in _FIELDS_FROM_CALLERS:
+        return error
+    return ValidationFailed.of_field(
+        _FIELDS_FROM_CALLERS[field], "Stripe does not accept this value"
+    )
 
 
 def _amount(purchase: Purchase) -> int:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from app.domain.clock import Clock
 from app.domain.ids import new_id
@@ -49,6 +49,10 @@ OVERLAP: Final = timedelta(minutes=10)
 
 log = get_logger(__name__)
 Item = TypeVar("Item")
+
+
+class _LeaseLost(Exception):
+    """This run took so long that another instance took over."""
 
 
 @dataclass(slots=True)
@@ -121,38 +125,61 @@ class ReconciliationService:
         if not await self._hold_lock():
             return Report(ran=False)
         report = Report()
+        outcome: Literal["succeeded", "failed"] = "failed"
         try:
-            await self._read_stripe_events(report)
-            await self._retry_events(report)
-            await self._advance_payments(report)
-        except BaseException:
-            self._metrics.count_reconciler_run("failed")
-            raise
+            results = [
+                await self._run_step("event_list", self._read_stripe_events, report),
+                await self._run_step("events", self._retry_events, report),
+                await self._run_step("payments", self._advance_payments, report),
+            ]
+            outcome = "succeeded" if all(results) else "failed"
+        except _LeaseLost:
+            log.warning("reconciler.lease_lost")
         finally:
+            self._metrics.count_reconciler_run(outcome)
             await self._locks.release(LOCK, owner=self._owner)
-        self._metrics.count_reconciler_run("succeeded")
         log.info("reconciler.finished", **report.as_fields())
         return report
 
+    async def _run_step(
+        self, name: str, step: Callable[[Report], Awaitable[None]], report: Report
+    ) -> bool:
+        """A step that fails is logged and counted, and the others are run all the same."""
+        try:
+            await step(report)
+        except _LeaseLost:
+            raise
+        except PaymentServiceError as error:
+            log.warning("reconciler.step_failed", step=name, error=error.code, detail=error.detail)
+        except Exception:
+            log.exception("reconciler.step_failed", step=name)
+        else:
+            return True
+        report.failed[name] += 1
+        self._metrics.count_reconciler_item(name, "failed")
+        return False
+
     async def advance(self, payment: Payment) -> Payment:
-        """Moves one payment on as far as it goes now."""
+        """Moves one payment on as far as it goes now; it is read anew, for the list may be old."""
+        as_of = self._clock()
+        payment = await self._ledger.refresh(payment)
         before = payment.revision
         if Work.OUTCOME in payment.unfinished:
-            payment = await self._decide(payment)
-        if Work.REFUND in payment.unfinished:
-            payment = await self._refunds.resume(payment)
+            payment = await self._decide(payment, as_of)
         payment = await self._fulfilment.write_order(payment)
+        if Work.REFUND in payment.unfinished:
+            payment = await self._refunds.resume(payment, as_of=as_of)
         due = payment.reconcile_at is not None and payment.reconcile_at <= self._clock()
         if payment.unfinished == {Work.MARKS} and due:
             payment = await self._credits.remove_marks(payment)
-        if payment.revision == before:
+        if payment.revision == before and payment.unfinished:
             payment = await self._ledger.apply(payment, Payment.looked_at)
         return payment
 
-    async def _decide(self, payment: Payment) -> Payment:
+    async def _decide(self, payment: Payment, as_of: datetime) -> Payment:
         match payment.flow:
             case PaymentFlow.CREDITS:
-                return await self._credits.finish(payment)
+                return await self._credits.finish(payment, as_of=as_of)
             case PaymentFlow.PAYMENT_INTENT:
                 return await self._decide_intent(payment)
             case PaymentFlow.CHECKOUT_SESSION:
@@ -231,7 +258,6 @@ class ReconciliationService:
                 return
             seen.update(payment.payment_id for payment in fresh)
             await self._each("payment", fresh, advance, report, on_failure=postpone)
-            await self._hold_lock()
 
     async def _retry_events(self, report: Report) -> None:
         async def retry(stripe_event_id: str) -> bool:
@@ -247,7 +273,6 @@ class ReconciliationService:
                 return
             seen.update(fresh)
             await self._each("event", fresh, retry, report)
-            await self._hold_lock()
 
     async def _read_stripe_events(self, report: Report) -> None:
         """Ingests what never reached the inbox; the cursor moves once all of it was stored."""
@@ -259,25 +284,20 @@ class ReconciliationService:
             return True
 
         try:
-            pages = self._gateway.list_events(self._webhooks.event_types, since=cursor - OVERLAP)
-            async for page in pages:
-                unknown = set(
-                    await self._events.list_unknown([event.stripe_event_id for event in page])
-                )
-                # Oldest first, as they would have come.
-                missed = [e for e in reversed(page) if e.stripe_event_id in unknown]
-                await self._each("missed_event", missed, ingest, report)
-                if await self._events.list_unknown(sorted(unknown)):
-                    return
-                await self._hold_lock()
+            self._gateway.require_configured()
         except StripeNotConfigured:
             return
-        except PaymentServiceError as error:
-            # The rest of the run does not need Stripe's list; the cursor stays where it is.
-            report.failed["event_list"] += 1
-            self._metrics.count_reconciler_item("event_list", "failed")
-            log.warning("reconciler.event_list_failed", error=error.code, detail=error.detail)
-            return
+        async for page in self._gateway.list_events(
+            self._webhooks.event_types, since=cursor - OVERLAP
+        ):
+            unknown = set(
+                await self._events.list_unknown([event.stripe_event_id for event in page])
+            )
+            # Oldest first, as they would have come.
+            missed = [event for event in reversed(page) if event.stripe_event_id in unknown]
+            await self._each("missed_event", missed, ingest, report)
+            if await self._events.list_unknown(sorted(unknown)):
+                return
         await self._locks.move_cursor(CURSOR, started)
 
     async def _first_cursor(self) -> datetime:
@@ -298,24 +318,29 @@ class ReconciliationService:
         """A few at a time. One item's failure is logged and counted and stops no other."""
         slots = asyncio.Semaphore(AT_ONCE)
 
+        async def attempt(act: Callable[[Item], Awaitable[Any]], item: Item) -> Any:
+            try:
+                return await act(item)
+            except PaymentServiceError as error:
+                log.warning("reconciler.item_failed", kind=kind, error=error.code)
+            except Exception:
+                log.exception("reconciler.item_failed", kind=kind)
+            return None
+
         async def run(item: Item) -> None:
             async with slots:
-                try:
-                    outcome = "moved" if await work(item) else "unchanged"
-                except PaymentServiceError as error:
-                    outcome = "failed"
-                    log.warning("reconciler.item_failed", kind=kind, error=error.code)
-                except Exception:
-                    outcome = "failed"
-                    log.exception("reconciler.item_failed", kind=kind)
-                if outcome == "failed" and on_failure is not None:
-                    await on_failure(item)
+                moved = await attempt(work, item)
+                if moved is None and on_failure is not None:
+                    await attempt(on_failure, item)
+            outcome = "failed" if moved is None else "moved" if moved else "unchanged"
             report.looked_at[kind] += 1
             if outcome != "unchanged":
-                (report.moved if outcome == "moved" else report.failed)[kind] += 1
+                (report.moved if moved else report.failed)[kind] += 1
             self._metrics.count_reconciler_item(kind, outcome)
 
         await asyncio.gather(*(run(item) for item in items))
+        if not await self._hold_lock():
+            raise _LeaseLost
 
     async def _hold_lock(self) -> bool:
         now = self._clock()

@@ -6,8 +6,9 @@ is repeated with the same key until there is an answer: it is never made twice a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from app.auth import Caller
+from app.domain.callers import Caller
 from app.domain.clock import Clock
 from app.domain.ids import refund_id_of_stripe_refund
 from app.domain.payments import Payment, PaymentMethod
@@ -71,6 +72,7 @@ class RefundService:
         not answer for is returned as pending. Raises PaymentNotRefundable, RefundExceedsRemaining.
         """
         caller.require_refund_permission(self._allow_user_refunds)
+        as_of = self._clock()
         payment = await self._lookup.get(caller, payment_id)
         if payment.payment_method is PaymentMethod.CREDITS:
             # Nothing is reserved for a user who is gone, or while the other database is away.
@@ -83,22 +85,34 @@ class RefundService:
                 refund_id, amount=amount, credits=credits, reason=reason, now=self._clock()
             ),
         )
-        payment = await self._make(payment, _refund_of(payment, refund_id))
+        payment = await self._make(payment, _refund_of(payment, refund_id), as_of)
         return MadeRefund(payment, _refund_of(payment, refund_id))
 
-    async def resume(self, payment: Payment) -> Payment:
-        """For the reconciler: every pending refund is looked for, and made if it is not there."""
+    async def resume(self, payment: Payment, *, as_of: datetime) -> Payment:
+        """For the reconciler: every pending refund is looked for, and made if it is not there.
+
+        ``as_of`` is when the payment was read. One refund's failure does not stop the others; the
+        first is raised at the end.
+        """
+        failures: list[DependencyFailure] = []
         for refund in payment.refunds:
             if refund.status is not RefundStatus.PENDING:
                 continue
-            if payment.payment_method is PaymentMethod.CREDITS:
-                payment = await self._resume_credits(payment, refund)
-            elif refund.stripe_refund_id is not None:
-                snapshot = await self._gateway.retrieve_refund(refund.stripe_refund_id)
-                payment = await self._settle(payment, refund, snapshot, cause="reconciler")
-            else:
-                payment = await self._resume_at_stripe(payment, refund)
+            try:
+                payment = await self._resume_one(payment, refund, as_of)
+            except DependencyFailure as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
         return payment
+
+    async def _resume_one(self, payment: Payment, refund: Refund, as_of: datetime) -> Payment:
+        if payment.payment_method is PaymentMethod.CREDITS:
+            return await self._resume_credits(payment, refund, as_of)
+        if refund.stripe_refund_id is None:
+            return await self._resume_at_stripe(payment, refund)
+        snapshot = await self._gateway.retrieve_refund(refund.stripe_refund_id)
+        return await self._settle(payment, refund, snapshot, cause="reconciler")
 
     async def observe(self, payment: Payment, snapshot: RefundSnapshot, *, cause: str) -> Payment:
         """Applies what Stripe says of a refund, ours or one that was made in the dashboard."""
@@ -116,12 +130,12 @@ class RefundService:
             payment = await self.observe(payment, snapshot, cause=cause)
         return payment
 
-    async def _make(self, payment: Payment, refund: Refund) -> Payment:
+    async def _make(self, payment: Payment, refund: Refund, as_of: datetime) -> Payment:
         if refund.status is not RefundStatus.PENDING:
             return payment
         try:
             if payment.payment_method is PaymentMethod.CREDITS:
-                return await self._give_back_credits(payment, refund)
+                return await self._give_back_credits(payment, refund, as_of)
             return await self._make_at_stripe(payment, refund, cause="refund")
         except StripeRefused as refused:
             await self._explain(payment, refused)
@@ -172,9 +186,13 @@ class RefundService:
             ) from refused
         if code != "charge_already_refunded" and refused.param != "amount":
             return
-        payment = await self.observe_all(
-            await self._ledger.refresh(payment), cause="refund refused by Stripe"
-        )
+        try:
+            payment = await self.observe_all(
+                await self._ledger.refresh(payment), cause="refund refused by Stripe"
+            )
+        except EventNotYetApplicable:
+            # Another refund of ours is under way and reserves what Stripe gave back elsewhere.
+            payment = await self._ledger.refresh(payment)
         if payment.refundable_amount == 0:
             raise PaymentNotRefundable("Nothing remains to be refunded.") from refused
         raise RefundExceedsRemaining(
@@ -200,29 +218,38 @@ class RefundService:
             return await self._ledger.apply(payment, change)
         except RefundExceedsRemaining:
             # Refunds of ours reserve what Stripe gave back already; Stripe decides them first.
-            payment = await self.resume(await self._ledger.refresh(payment))
+            as_of = self._clock()
+            payment = await self.resume(await self._ledger.refresh(payment), as_of=as_of)
         try:
             return await self._ledger.apply(payment, change)
         except RefundExceedsRemaining as exceeds:
             raise EventNotYetApplicable(exceeds.detail, retry_after=30) from exceeds
 
-    async def _give_back_credits(self, payment: Payment, refund: Refund) -> Payment:
-        found = await self._users.give_back_credits(
-            payment.user_id,
-            refund_id=refund.refund_id,
-            credits=refund.credits,
-            now=self._clock(),
-        )
-        if found:
-            return await self._settle_as(payment, refund, RefundStatus.SUCCEEDED, cause="refund")
-        await self._settle_as(
-            payment, refund, RefundStatus.FAILED, cause="refund", failure_reason="user_not_found"
-        )
-        raise UserNotFound("The user to whom the credits belong no longer exists.")
-
-    async def _resume_credits(self, payment: Payment, refund: Refund) -> Payment:
+    async def _give_back_credits(
+        self, payment: Payment, refund: Refund, as_of: datetime
+    ) -> Payment:
         try:
-            return await self._give_back_credits(payment, refund)
+            await self._users.give_back_credits(
+                payment.user_id,
+                refund_id=refund.refund_id,
+                credits=refund.credits,
+                as_of=as_of,
+                now=self._clock(),
+            )
+        except UserNotFound as error:
+            await self._settle_as(
+                payment,
+                refund,
+                RefundStatus.FAILED,
+                cause="refund",
+                failure_reason=UserNotFound.code,
+            )
+            raise UserNotFound("The user to whom the credits belong no longer exists.") from error
+        return await self._settle_as(payment, refund, RefundStatus.SUCCEEDED, cause="refund")
+
+    async def _resume_credits(self, payment: Payment, refund: Refund, as_of: datetime) -> Payment:
+        try:
+            return await self._give_back_credits(payment, refund, as_of)
         except UserNotFound:
             log.warning(
                 "refund.refused",

@@ -34,7 +34,7 @@ from app.services.ledger import PaymentLedger
 from app.services.refunds import RefundService
 
 LEASE: Final = timedelta(minutes=2)
-"""Longer than any handler can run, by the time-outs of what it calls."""
+"""Longer than a handler usually runs; a second one at once would do no harm, each may run twice."""
 
 FIRST_RETRY_WAIT: Final = timedelta(seconds=30)
 LONGEST_RETRY_WAIT: Final = timedelta(hours=1)
@@ -142,8 +142,9 @@ class WebhookService:
         claimed = await self._claim(stripe_event_id, only_due=True)
         if claimed is None:
             return EventResult.DEFERRED
-        event = self._gateway.parse_event(claimed.payload)
-        return await self._process(event, attempts=claimed.attempts)
+        return await self._process(
+            self._gateway.parse_event(claimed.payload), attempts=claimed.attempts
+        )
 
     async def _claim(self, stripe_event_id: str, *, only_due: bool) -> WebhookEvent | None:
         now = self._clock()
@@ -228,8 +229,8 @@ class WebhookService:
     async def on_charge_refunded(self, event: EventSnapshot) -> bool:
         """Also sent for a partial refund, and it does not say which refunds there are."""
         charge = _expect(event, ChargeSnapshot)
-        payment = await self._find(
-            event, charge.payment_id, intent_id=charge.stripe_payment_intent_id
+        payment = await self._find_charged(
+            event, charge.payment_id, charge.stripe_payment_intent_id
         )
         if payment is None:
             return False
@@ -245,8 +246,8 @@ class WebhookService:
 
     async def on_refund(self, event: EventSnapshot) -> bool:
         refund = _expect(event, RefundSnapshot)
-        payment = await self._find(
-            event, refund.payment_id, intent_id=refund.stripe_payment_intent_id, ask=True
+        payment = await self._find_charged(
+            event, refund.payment_id, refund.stripe_payment_intent_id
         )
         if payment is None:
             return False
@@ -257,9 +258,7 @@ class WebhookService:
 
     async def on_dispute(self, event: EventSnapshot) -> bool:
         snapshot = _expect(event, DisputeSnapshot)
-        payment = await self._find(
-            event, None, intent_id=snapshot.stripe_payment_intent_id, ask=True
-        )
+        payment = await self._find_charged(event, None, snapshot.stripe_payment_intent_id)
         if payment is None:
             return False
         closed = event.type == "charge.dispute.closed"
@@ -277,6 +276,24 @@ class WebhookService:
         if payment.status.is_paid or payment.review is not None:
             return payment
         return await self._outcomes.look_up(payment, cause=_cause(event))
+
+    async def _find_charged(
+        self, event: EventSnapshot, payment_id: str | None, intent_id: str | None
+    ) -> Payment | None:
+        """The payment whose money the event is about.
+
+        Another PaymentIntent may carry our payment's id; what happens to its money is not ours.
+        """
+        payment = await self._find(event, payment_id, intent_id=intent_id, ask=True)
+        if payment is None or payment.stripe_payment_intent_id in (None, intent_id):
+            return payment
+        log.warning(
+            "webhook.stranger",
+            stripe_event_id=event.stripe_event_id,
+            type=event.type,
+            payment_id=payment.payment_id,
+        )
+        return None
 
     async def _find_by_session(
         self, event: EventSnapshot, session: SessionSnapshot

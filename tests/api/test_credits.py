@@ -356,6 +356,7 @@ async def take(shop: Shop, payment: Payment) -> DebitOutcome:
         payment.user_id,
         payment_id=payment.payment_id,
         credits=payment.credits,
+        as_of=payment.updated_at,
         now=shop.clock(),
     )
     return debit.outcome
