@@ -19,6 +19,9 @@ In a test, in the running event loop::
             delayed_payment_seconds=None,      # bank debits settle only when told
             refund_settle_seconds=None,        # so do the asynchronous-refund cards
             balance_transaction_seconds=0.1,   # when charge.updated follows an async capture
+            dispute_settle_seconds=0.1,        # how long the bank looks at deciding evidence
+            latency="0.2..1.5",                # of each API request; also 0.5, or samples "0.2,3"
+            seed=7,                            # the same ids and the same chance each time
         ),
         webhook_transport=httpx.ASGITransport(app=my_app),   # optional: deliver without a socket
     )
@@ -41,6 +44,7 @@ What a test can say, all synchronous unless marked ``await``. They raise ``ApiEr
     sandbox.settle(payment_intent_id, "succeeded" | "failed")      a bank debit
     sandbox.dashboard_refund(charge=|payment_intent=, amount=None, reason=None)
     sandbox.succeed_refund(refund_id) / fail_refund(refund_id, reason=...)
+    sandbox.require_refund_details(refund_id)                      then the API can cancel it
     sandbox.open_dispute(charge=|payment_intent=, reason=, amount=, inquiry=False)
     sandbox.close_dispute(dispute_id, "won" | "lost")
 
@@ -55,15 +59,19 @@ What a test can say, all synchronous unless marked ``await``. They raise ``ApiEr
     sandbox.events.all(type=None), .types(), .find(event_id)        oldest first
     sandbox.requests                            RequestRecord per API request; .matching(method,
                                                 path_regex), .clear(), len(), [-1]
-    sandbox.faults.add(kind, path="regex", method=None, times=1 | None, seconds=1.0, status=500,
-                       headers=None) -> Fault (.hits); .clear(); .all()
+    sandbox.faults.add(kind, path="regex", method=None, times=1 | None, chance=1.0, seconds=1.0,
+                       status=500, reason="global-rate", headers=None) -> Fault (.hits); .clear();
+                       .all()
         kinds: latency, drop_before, drop_after, error_before, error_after, rate_limit,
         lock_timeout; a request suffers at most one latency and one other fault. aiohttp repeats
         a GET by itself when a reused connection breaks, so a dropped GET may need times=2.
+    sandbox.webhooks.faults.add(kind, type="regex", times=1 | None, chance=1.0, seconds=1.0)
+        kinds: drop, duplicate, twin (again under another id), delay, reorder
+    sandbox.add_trouble("error_after=0.05@^/v1/refunds")           by chance, for ever, in one line
     sandbox.clock.advance(seconds), .now(), .timestamp()
 
-    sandbox.payment_intents / charges / refunds / checkout_sessions / disputes / payment_methods:
-        .find(id) -> record or None; record.data is the object as the API shows it
+    sandbox.payment_intents / charges / refunds / checkout_sessions / disputes / payment_methods /
+    customers: .find(id) -> record or None; record.data is the object as the API shows it
         (``named`` raises instead).
 
 The same over HTTP, in JSON, under ``/_sandbox``: see ``stripe_sandbox.control``.

@@ -1,6 +1,7 @@
 """``python -m stripe_sandbox``: the sandbox as a program of its own."""
 
 import argparse
+import contextlib
 import gc
 import logging
 import sys
@@ -15,8 +16,10 @@ from stripe_sandbox.config import (
     SandboxConfig,
     WebhookEndpointConfig,
 )
+from stripe_sandbox.faults import FAULT_KINDS
 from stripe_sandbox.sandbox import Sandbox
-from stripe_sandbox.server import KEEP_ALIVE_SECONDS
+from stripe_sandbox.server import KEEP_ALIVE_SECONDS, ProgramServer
+from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,10 +61,32 @@ def _parser() -> argparse.ArgumentParser:
         "--refund-settle-seconds", type=float, default=defaults.refund_settle_seconds, metavar="N"
     )
     parser.add_argument(
-        "--latency", type=float, default=0.0, metavar="SECONDS", help="added to each API request"
+        "--dispute-settle-seconds", type=float, default=defaults.dispute_settle_seconds, metavar="N"
+    )
+    parser.add_argument(
+        "--latency",
+        default="0",
+        metavar="SECONDS",
+        help="added to each API request: 0.5, a range as 0.2..1.5, or samples as 0.2,0.3,2",
+    )
+    parser.add_argument(
+        "--rate-limit",
+        type=int,
+        metavar="N",
+        help="answer 429 beyond this many API requests per second (Stripe's test mode: 25)",
+    )
+    parser.add_argument(
+        "--trouble",
+        action="append",
+        default=[],
+        metavar="KIND=CHANCE[:SECONDS][@REGEX]",
+        help="repeatable; KIND is one of "
+        + ", ".join([*FAULT_KINDS, *(f"webhook_{kind}" for kind in WEBHOOK_FAULT_KINDS)]),
     )
     parser.add_argument("--capacity", type=int, default=defaults.capacity, metavar="N")
-    parser.add_argument("--seed", type=int, help="make ids reproducible")
+    parser.add_argument(
+        "--seed", type=int, help="make ids, and what happens by chance, reproducible"
+    )
     parser.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error")
     )
@@ -80,7 +105,9 @@ def _configure(arguments: argparse.Namespace) -> SandboxConfig:
         public_url=arguments.public_url or f"http://localhost:{arguments.port}",
         delayed_payment_seconds=arguments.delayed_payment_seconds,
         refund_settle_seconds=arguments.refund_settle_seconds,
+        dispute_settle_seconds=arguments.dispute_settle_seconds,
         latency=arguments.latency,
+        rate_limit=arguments.rate_limit,
         capacity=arguments.capacity,
         seed=arguments.seed,
     )
@@ -90,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        config = _configure(arguments)
+        sandbox = Sandbox(_configure(arguments))
+        for trouble in arguments.trouble:
+            sandbox.add_trouble(trouble)
     except ValueError as error:
         parser.error(str(error))
     level = arguments.log_level.upper()
@@ -98,17 +127,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # Objects are kept by the ten thousand and make no cycles: looking for some takes long pauses.
     gc.set_threshold(100_000, 50, 1_000)
-    uvicorn.run(
-        create_app(Sandbox(config)),
-        host=arguments.host,
-        port=arguments.port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=3,
+    app = create_app(sandbox)
+    server = ProgramServer(
+        uvicorn.Config(
+            app,
+            host=arguments.host,
+            port=arguments.port,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=3,
+        ),
+        app,
     )
-    return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
 
 
 if __name__ == "__main__":

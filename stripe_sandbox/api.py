@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from stripe_sandbox.connection import ClientLeft, hang_up, read_body, send_respo
 from stripe_sandbox.errors import (
     ApiError,
     invalid_api_key,
+    invalid_version,
     no_api_key,
     secret_key_required,
     unrecognized_url,
@@ -31,7 +33,18 @@ logger = logging.getLogger("stripe_sandbox.api")
 
 _SECRET_PREFIXES = ("sk_test_", "rk_test_")
 _PUBLISHABLE_PREFIX = "pk_test_"
+_VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}(\.[a-z]+)?$")
 _FORM = "application/x-www-form-urlencoded"
+
+# Stripe.js calls from pages of any origin, with a publishable key. A secret key has no business in
+# a browser: no page is let read an answer to one.
+_CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Request-Id"}
+_PREFLIGHT = {
+    **_CORS,
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Stripe-Version",
+    "Access-Control-Max-Age": "300",
+}
 
 
 class StripeApi:
@@ -45,6 +58,9 @@ class StripeApi:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await send_response(send, 200, b"", _PREFLIGHT)
+            return
         request = _Request(self._sandbox.ids.request(), scope["method"], scope["path"], headers)
         try:
             answer = await self._answer(request, scope, receive)
@@ -62,6 +78,8 @@ class StripeApi:
             "Stripe-Version": headers.get("stripe-version", self._sandbox.config.api_version),
             **answer.headers,
         }
+        if "origin" in headers and f" {_PUBLISHABLE_PREFIX}" in headers.get("authorization", ""):
+            sent.update(_CORS)
         await send_response(send, answer.status, answer.body, sent)
 
     async def _answer(self, request: "_Request", scope: Scope, receive: Receive) -> Answer | None:
@@ -82,6 +100,9 @@ class StripeApi:
             raise
         record = self._remember(request, raw)
         publishable = _authenticate(request.headers.get("authorization"))
+        version = request.headers.get("stripe-version")
+        if version is not None and not _VERSION.match(version):
+            raise invalid_version(version)
         found = self._routes.find(request.method, request.path)
         if found is None:
             raise unrecognized_url(request.method, request.path)
@@ -89,6 +110,7 @@ class StripeApi:
         if publishable and not route.publishable:
             raise secret_key_required()
 
+        sandbox.limiter.admit()
         trouble = sandbox.faults.strike(request.method, request.path)
         failure = trouble.failure
         cause = failure or trouble.latency
@@ -100,7 +122,7 @@ class StripeApi:
         if route.check is not None:
             route.check(params)
         call = Call(params, id, publishable)
-        wait = sandbox.config.latency + (trouble.latency.seconds if trouble.latency else 0.0)
+        wait = sandbox.latency() + trouble.seconds
 
         key = request.idempotency_key
         if key is None:
@@ -135,7 +157,7 @@ class StripeApi:
                 kept.answer = outcome
         finally:
             if not executed:
-                sandbox.idempotency.release(account, key)
+                sandbox.idempotency.release(account, key, kept)
         if answer is None:
             return None
         headers = {**answer.headers, "Idempotency-Key": key, "Original-Request": request.id}

@@ -9,23 +9,30 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stripe_sandbox.api import StripeApi
 from stripe_sandbox.control import control_routes
+from stripe_sandbox.dashboard import Dashboard, dashboard_routes
 from stripe_sandbox.pages import page_routes
 from stripe_sandbox.sandbox import Sandbox
+from stripe_sandbox.stripe_js import browser_routes
 
 
 class SandboxApp:
     """``/v1`` goes straight to the API; the rest, and the lifespan, to Starlette."""
 
-    def __init__(self, sandbox: Sandbox, api: ASGIApp, site: ASGIApp) -> None:
+    def __init__(self, sandbox: Sandbox, api: ASGIApp, site: ASGIApp, dashboard: Dashboard) -> None:
         self.sandbox = sandbox
         self._api = api
         self._site = site
+        self._dashboard = dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
             await self._api(scope, receive, send)
         else:
             await self._site(scope, receive, send)
+
+    def stop_streams(self) -> None:
+        """For a server that stops: ends the answers that would go on for ever."""
+        self._dashboard.stop_streams()
 
 
 def create_app(sandbox: Sandbox) -> SandboxApp:
@@ -36,11 +43,14 @@ def create_app(sandbox: Sandbox) -> SandboxApp:
         async with sandbox:
             yield
 
+    dashboard = Dashboard(sandbox)
     site = Starlette(
         routes=[
             Mount("/_sandbox", routes=control_routes(sandbox)),
             *page_routes(sandbox),
+            *dashboard_routes(dashboard),
+            *browser_routes(),
         ],
         lifespan=lifespan,
     )
-    return SandboxApp(sandbox, StripeApi(sandbox), site)
+    return SandboxApp(sandbox, StripeApi(sandbox), site, dashboard)

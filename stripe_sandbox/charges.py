@@ -9,7 +9,7 @@ from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import CARD, Decline
 from stripe_sandbox.ledger import Ledger
-from stripe_sandbox.lists import list_page
+from stripe_sandbox.lists import having, list_page
 from stripe_sandbox.objects import StripeObject, build, copy_json
 from stripe_sandbox.params import (
     EXPAND,
@@ -27,7 +27,7 @@ from stripe_sandbox.payment_methods import PaymentMethodRecord
 from stripe_sandbox.store import Collection, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
 UPDATE: dict[str, Kind] = {
@@ -68,8 +68,13 @@ class Charges:
         self._ledger = ledger
         self._records: Collection[ChargeRecord] = Collection(
             capacity=config.capacity,
-            indexes={"payment_intent": lambda charge: charge["payment_intent"]},
+            indexes={
+                "payment_intent": lambda charge: charge["payment_intent"],
+                "customer": lambda charge: charge["customer"],
+            },
         )
+        self.on_captured: list[Callable[[ChargeRecord], None]] = []
+        """Called when money has been taken, after the event that says so."""
 
     def attempt(
         self, intent: StripeObject, method: PaymentMethodRecord, *, authenticated: bool
@@ -175,6 +180,7 @@ class Charges:
         else:
             self._book(record)
             self._events.emit("charge.succeeded", charge)
+        self._tell_captured(record)
 
     def capture(self, record: ChargeRecord, amount: int) -> None:
         """What is not captured is released (https://docs.stripe.com/payments/place-a-hold)."""
@@ -184,6 +190,7 @@ class Charges:
             charge["amount_refunded"] = charge["amount"] - amount
         self._book(record)
         self._events.emit("charge.captured", charge)
+        self._tell_captured(record)
 
     def release(self, record: ChargeRecord) -> None:
         """The hold of a canceled intent goes back to the cardholder."""
@@ -225,17 +232,28 @@ class Charges:
 
     def list(self, params: Params) -> StripeObject:
         within: Sequence[ChargeRecord] | None = None
-        if "customer" in params or "transfer_group" in params:
-            within = []
-        elif "payment_intent" in params:
+        if "payment_intent" in params:
             within = self._records.by("payment_intent", params["payment_intent"])
-        return list_page(self._records, params, "/v1/charges", noun="charge", within=within)
+        elif "customer" in params:
+            within = self._records.by("customer", params["customer"])
+        filters = [
+            having(name, params[name])
+            for name in ("payment_intent", "customer", "transfer_group")
+            if name in params
+        ]
+        return list_page(
+            self._records, params, "/v1/charges", noun="charge", within=within, filters=filters
+        )
 
     def _named(self, id: str) -> ChargeRecord:
         record = self._records.find(id)
         if record is None:
             raise no_such("charge", id, "id")
         return record
+
+    def _tell_captured(self, record: ChargeRecord) -> None:
+        for listener in self.on_captured:
+            listener(record)
 
     def _book_later(self, id: str) -> None:
         record = self._records.find(id)
@@ -261,6 +279,18 @@ class Charges:
         return f"https://pay.stripe.com/receipts/payment/{self._ids.token(40)}"
 
 
+def _checks(method: PaymentMethodRecord) -> StripeObject:
+    """What the issuer compared: the security code, and whatever of the address was given."""
+    address = method.data["billing_details"]["address"]
+    wrong = method.instrument.checks
+    return {
+        f"address_{name}_check": wrong.get(
+            f"address_{name}_check", "pass" if address[name] else None
+        )
+        for name in ("line1", "postal_code")
+    } | {"cvc_check": method.instrument.check("cvc_check")}
+
+
 def _method_details(
     intent: StripeObject, method: PaymentMethodRecord, authenticated: bool
 ) -> StripeObject:
@@ -276,7 +306,7 @@ def _method_details(
         "charge.payment_method_details.card",
         **{key: card[key] for key in shared},
         amount_authorized=intent["amount"],
-        checks={**card["checks"], "cvc_check": "pass"},
+        checks=_checks(method),
         network=card["brand"],
         overcapture={"maximum_amount_capturable": intent["amount"], "status": "unavailable"},
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from stripe_sandbox.clock import Clock, Timer
 from stripe_sandbox.config import SandboxConfig
+from stripe_sandbox.customers import Customers
 from stripe_sandbox.errors import ApiError, invalid_param, missing_param, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
@@ -64,6 +65,7 @@ class CheckoutSessions:
         clock: Clock,
         ids: IdFactory,
         events: EventLog,
+        customers: Customers,
         intents: PaymentIntents,
         page_url: Callable[[str], str],
     ) -> None:
@@ -71,11 +73,15 @@ class CheckoutSessions:
         self._clock = clock
         self._ids = ids
         self._events = events
+        self._customers = customers
         self._intents = intents
         self._page_url = page_url
         self._records: Collection[SessionRecord] = Collection(
             capacity=config.capacity,
-            indexes={"payment_intent": lambda session: session["payment_intent"]},
+            indexes={
+                "payment_intent": lambda session: session["payment_intent"],
+                "customer": lambda session: session["customer"],
+            },
             on_evict=lambda record: clock.cancel(record.timer),
         )
         self._products: Collection[Record] = Collection(capacity=config.capacity)
@@ -98,6 +104,11 @@ class CheckoutSessions:
             raise invalid_param(
                 "You may only specify one of these parameters: customer, customer_email.",
                 "customer",
+            )
+        if "customer" in params and "customer_creation" in params:
+            raise invalid_param(
+                "You may only specify one of these parameters: customer, customer_creation.",
+                "customer_creation",
             )
         self._check_lifetime(params)
         currencies = set()
@@ -122,8 +133,7 @@ class CheckoutSessions:
             )
 
     def create(self, params: Params) -> StripeObject:
-        if "customer" in params:
-            raise no_such("customer", params["customer"], "customer", status=400)
+        known = self._customers.by_param(params["customer"]) if "customer" in params else None
         now = self._clock.timestamp()
         items = self._items(params["line_items"], now)
         currency = items[0]["currency"]
@@ -159,7 +169,10 @@ class CheckoutSessions:
             client_reference_id=params.get("client_reference_id"),
             created=now,
             currency=currency,
-            customer_creation=params.get("customer_creation", "if_required"),
+            customer=None if known is None else known["id"],
+            customer_creation=(
+                params.get("customer_creation", "if_required") if known is None else None
+            ),
             customer_email=params.get("customer_email"),
             expires_at=params.get("expires_at", now + _MAX_LIFETIME),
             integration_identifier=params.get("integration_identifier"),
@@ -174,7 +187,12 @@ class CheckoutSessions:
             success_url=params["success_url"],
             url=self._page_url(f"/c/pay/{id}"),
         )
-        if session["customer_email"] is not None:
+        if known is not None:
+            intent_params["customer"] = known["id"]
+            session["customer_details"] = build(
+                "customer_details", email=known["email"], name=known["name"], phone=known["phone"]
+            )
+        elif session["customer_email"] is not None:
             session["customer_details"] = build("customer_details", email=session["customer_email"])
         record = self._records.add(SessionRecord(session, items, intent_params))
         record.timer = self._clock.call_at(session["expires_at"], lambda: self._expire_by_timer(id))
@@ -191,11 +209,17 @@ class CheckoutSessions:
     def list(self, params: Params) -> StripeObject:
         within: Sequence[SessionRecord] | None = None
         filters: Sequence[Filter] = ()
-        nothing = ("customer", "customer_account", "payment_link", "subscription")
+        nothing = ("customer_account", "payment_link", "subscription")
         if any(name in params for name in nothing):
             within = []
         elif "payment_intent" in params:
             within = self._records.by("payment_intent", params["payment_intent"])
+        if "customer" in params:
+            wanted = params["customer"]
+            if within is None:
+                within = self._records.by("customer", wanted)
+            else:
+                filters = [*filters, lambda session: session["customer"] == wanted]
         if "status" in params:
             filters = [*filters, lambda session: session["status"] == params["status"]]
         if "customer_details" in params:
@@ -274,6 +298,7 @@ class CheckoutSessions:
         if method is not None:
             details["address"] = dict(method.data["billing_details"]["address"])
         record.customer_details = details
+        self._create_customer(record)
         if session["amount_total"] == 0:
             session["payment_status"] = "no_payment_required"
             self._complete(record)
@@ -323,6 +348,16 @@ class CheckoutSessions:
         record.data["payment_intent"] = intent.id
         self._records.reindex(record)
         return intent
+
+    def _create_customer(self, record: SessionRecord) -> None:
+        """https://docs.stripe.com/api/checkout/sessions/create: ``customer_creation=always``"""
+        session, details = record.data, record.customer_details
+        if session["customer_creation"] != "always" or session["customer"] or details is None:
+            return
+        given = {name: details[name] for name in ("email", "name") if details[name]}
+        session["customer"] = self._customers.create(given)["id"]
+        record.intent_params["customer"] = session["customer"]
+        self._records.reindex(record)
 
     def _on_paid(self, intent: PaymentIntentRecord) -> None:
         record = self._session_of(intent)

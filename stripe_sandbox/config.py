@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stripe_sandbox.spread import Spread
+
 DEFAULT_API_VERSION = "2026-10-28.endive"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8005
@@ -20,6 +22,8 @@ class WebhookEndpointConfig:
     secret: str = field(repr=False)
     rolled_secrets: Sequence[str] = field(default=(), repr=False)
     enabled_events: Sequence[str] = ("*",)
+    api_version: str | None = None
+    """What ``api_version`` the events delivered here carry; by default the account's."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -46,10 +50,14 @@ class SandboxConfig:
     """How long a bank debit stays ``processing``."""
     refund_settle_seconds: float | None = 5.0
     """When the refunds of the asynchronous-refund test cards change their mind."""
+    dispute_settle_seconds: float | None = 5.0
+    """How long the bank looks at evidence that decides a dispute."""
     balance_transaction_seconds: float = 2.4
     """With ``automatic_async`` capture the balance transaction follows the charge by this much."""
-    latency: float = 0.0
-    """Added to the processing time of each API request."""
+    latency: Spread | float | str = 0.0
+    """Added to each API request: fixed, ``"0.2..1.5"``, or samples as ``"0.2,0.3,2"``."""
+    rate_limit: int | None = None
+    """API requests per second beyond which the answer is a 429. Stripe's test mode allows 25."""
     capacity: int = 10_000
     """Objects kept of each kind; the oldest leave first."""
     request_capacity: int = 1_000
@@ -57,4 +65,4 @@ class SandboxConfig:
     max_amount: int = 99_999_999
     api_version: str = DEFAULT_API_VERSION
     seed: int | None = None
-    """Makes generated ids reproducible."""
+    """Makes generated ids, and whatever happens by chance, reproducible."""

@@ -8,8 +8,13 @@ the shape of an API error, and a field nobody knows is refused.
     DELETE /requests
     GET    /faults
     POST   /faults                              kind, path="" (regex), method, times=1 (null: for
-                                                ever), seconds=1.0, status=500, reason, headers
+                                                ever), chance=1.0, seconds=1.0 | "0.2..1.5" |
+                                                "0.2,0.3,2", status=500, reason, headers
     DELETE /faults
+    GET    /webhooks/faults
+    POST   /webhooks/faults                     kind, type="" (regex), times=1 (null: for ever),
+                                                chance=1.0, seconds=1.0
+    DELETE /webhooks/faults
     GET    /webhooks/deliveries?event=          attempts made, and what is pending
     POST   /webhooks/pause, /resume, /drop      drop loses everything that is pending
     POST   /webhooks/release                    events: [ids], delivered first and in this order
@@ -19,16 +24,18 @@ the shape of an API error, and a field nobody knows is refused.
     POST   /payment_intents/{id}/3ds            approve=true
     POST   /refunds                             charge | payment_intent, amount, reason
     POST   /refunds/{id}/succeed, /fail         fail: reason="expired_or_canceled_card"
+    POST   /refunds/{id}/require_action         the customer is asked where the money should go
     POST   /disputes                            charge | payment_intent, reason, amount, inquiry
     POST   /disputes/{id}/close                 status="won" | "lost"
     POST   /checkout/sessions/{id}/complete     payment_method="pm_card_visa", email, name
+    POST   /checkout/sessions/{id}/expire
     POST   /clock/advance                       seconds
 """
 
 import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -36,9 +43,13 @@ from starlette.routing import Route
 
 from stripe_sandbox.checkout_sessions import PagePayment
 from stripe_sandbox.errors import ApiError, invalid_param, no_such
-from stripe_sandbox.faults import FaultKind
 from stripe_sandbox.instruments import every_id
+from stripe_sandbox.same_site import refuse_other_sites
 from stripe_sandbox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from stripe_sandbox.faults import FaultKind
+    from stripe_sandbox.webhook_faults import WebhookFaultKind
 
 _UNSET: Any = object()
 
@@ -94,6 +105,8 @@ async def _read(request: Request) -> dict[str, Any]:
 def _route(sandbox: Sandbox, method: str, path: str, handler: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
+            if method != "GET":
+                refuse_other_sites(request, sandbox.public_url)
             sandbox.clock.run_due()
             result = handler(Control(request, await _read(request)))
             if isinstance(result, Awaitable):
@@ -103,6 +116,18 @@ def _route(sandbox: Sandbox, method: str, path: str, handler: Handler) -> Route:
         return JSONResponse(result)
 
     return Route(path, endpoint, methods=[method])
+
+
+class _Fault(Protocol):
+    def as_json(self) -> dict[str, Any]: ...
+
+
+def _added(add: Callable[[], _Fault]) -> dict[str, Any]:
+    """The fault as it now waits, or a refusal that says what is wrong with it."""
+    try:
+        return add().as_json()
+    except (ValueError, re.error) as error:
+        raise invalid_param(f"Invalid fault: {error}", "kind") from error
 
 
 def _payment(payment: PagePayment) -> dict[str, Any]:
@@ -142,24 +167,38 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
     def add_fault(c: Control) -> Any:
         times = c.take_nullable("times", int, 1)
         kind = cast("FaultKind", c.take("kind", str))
-        if kind not in get_args(FaultKind):
-            raise invalid_param(f"Invalid kind: {kind}", "kind")
         options = {
             "path": c.take("path", str, ""),
             "method": c.take("method", str, None),
-            "seconds": c.take("seconds", (int, float), 1.0),
+            "chance": c.take("chance", (int, float), 1.0),
+            "seconds": c.take("seconds", (int, float, str), 1.0),
             "status": c.take("status", int, 500),
             "reason": c.take("reason", str, "global-rate"),
             "headers": c.take("headers", dict, None),
         }
         c.done()
-        try:
-            return s.faults.add(kind, times=times, **options).as_json()
-        except (ValueError, re.error) as error:
-            raise invalid_param(str(error), "times" if times is not None else "path") from error
+        return _added(lambda: s.faults.add(kind, times=times, **options))
 
     def clear_faults(c: Control) -> Any:
         s.faults.clear()
+        return {"data": []}
+
+    def list_webhook_faults(c: Control) -> Any:
+        return {"data": [fault.as_json() for fault in s.webhooks.faults.all()]}
+
+    def add_webhook_fault(c: Control) -> Any:
+        times = c.take_nullable("times", int, 1)
+        kind = cast("WebhookFaultKind", c.take("kind", str))
+        options = {
+            "type": c.take("type", str, ""),
+            "chance": c.take("chance", (int, float), 1.0),
+            "seconds": c.take("seconds", (int, float, str), 1.0),
+        }
+        c.done()
+        return _added(lambda: s.webhooks.faults.add(kind, times=times, **options))
+
+    def clear_webhook_faults(c: Control) -> Any:
+        s.webhooks.faults.clear()
         return {"data": []}
 
     def list_deliveries(c: Control) -> Any:
@@ -229,6 +268,9 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
     def succeed_refund(c: Control) -> Any:
         return s.succeed_refund(c.id)
 
+    def require_refund_details(c: Control) -> Any:
+        return s.require_refund_details(c.id)
+
     def open_dispute(c: Control) -> Any:
         options = {
             "charge": c.take("charge", str, None),
@@ -252,6 +294,10 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         c.done()
         return _payment(s.pay_session(c.id, method, email=email, name=name))
 
+    def expire_session(c: Control) -> Any:
+        c.done()
+        return s.expire_session(c.id)
+
     def advance(c: Control) -> Any:
         seconds = c.take("seconds", (int, float))
         c.done()
@@ -267,6 +313,9 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         ("GET", "/faults", list_faults),
         ("POST", "/faults", add_fault),
         ("DELETE", "/faults", clear_faults),
+        ("GET", "/webhooks/faults", list_webhook_faults),
+        ("POST", "/webhooks/faults", add_webhook_fault),
+        ("DELETE", "/webhooks/faults", clear_webhook_faults),
         ("GET", "/webhooks/deliveries", list_deliveries),
         ("POST", "/webhooks/pause", pause),
         ("POST", "/webhooks/resume", resume),
@@ -279,9 +328,11 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         ("POST", "/refunds", refund),
         ("POST", "/refunds/{id}/fail", fail_refund),
         ("POST", "/refunds/{id}/succeed", succeed_refund),
+        ("POST", "/refunds/{id}/require_action", require_refund_details),
         ("POST", "/disputes", open_dispute),
         ("POST", "/disputes/{id}/close", close_dispute),
         ("POST", "/checkout/sessions/{id}/complete", complete_session),
+        ("POST", "/checkout/sessions/{id}/expire", expire_session),
         ("POST", "/clock/advance", advance),
     ]
     return [_route(sandbox, method, path, handler) for method, path, handler in table]

@@ -10,11 +10,40 @@ from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.ledger import Ledger
 from stripe_sandbox.lists import list_page
-from stripe_sandbox.objects import StripeObject, build
-from stripe_sandbox.params import EXPAND, LIST_PARAMS, Kind, Params, Range, Text
+from stripe_sandbox.objects import StripeObject, build, changes, keys_of
+from stripe_sandbox.params import (
+    EXPAND,
+    LIST_PARAMS,
+    Boolean,
+    Hash,
+    Kind,
+    Metadata,
+    NotSimulated,
+    Params,
+    Range,
+    Text,
+    merge_metadata,
+)
 from stripe_sandbox.store import Collection, Record
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
+CLOSE: dict[str, Kind] = {"expand": EXPAND}
+UPDATE: dict[str, Kind] = {
+    "evidence": Hash(
+        {
+            **{
+                name: Text(unsettable=True, max_length=150_000)
+                for name in sorted(keys_of("dispute.evidence") - {"enhanced_evidence"})
+            },
+            "appeal": NotSimulated(("",)),
+            "enhanced_evidence": NotSimulated(("",)),
+        }
+    ),
+    "expand": EXPAND,
+    "intended_submission_method": NotSimulated(("manual", "prefer_manual")),
+    "metadata": Metadata(),
+    "submit": Boolean(),
+}
 LIST: dict[str, Kind] = {
     **LIST_PARAMS,
     "charge": Text(),
@@ -29,8 +58,15 @@ REASONS = (
     "subscription_canceled", "unrecognized",
 )  # fmt: skip
 _DISPUTE_FEE = 1_500
-_EVIDENCE_SECONDS = 9 * 24 * 3600
+_DAY = 24 * 3600
 _NETWORK_CODES = {"fraudulent": "10.4", "product_not_received": "13.1"}
+_CLOSED = ("won", "lost", "warning_closed")
+_VERDICTS: dict[str, Literal["won", "lost"]] = {
+    "winning_evidence": "won",
+    "losing_evidence": "lost",
+}
+_ESCALATING = "escalate_inquiry_evidence"
+"""What ``uncategorized_text`` makes the bank decide (https://docs.stripe.com/testing#evidence)."""
 
 
 class Disputes:
@@ -43,6 +79,7 @@ class Disputes:
         ledger: Ledger,
         charges: Charges,
     ) -> None:
+        self._settle_seconds = config.dispute_settle_seconds
         self._clock = clock
         self._ids = ids
         self._events = events
@@ -55,6 +92,7 @@ class Disputes:
                 "payment_intent": lambda dispute: dispute["payment_intent"],
             },
         )
+        charges.on_captured.append(self._open_by_card)
 
     def open(
         self,
@@ -70,8 +108,9 @@ class Disputes:
             raise ApiError(400, f"Charge {charge.id} has not been paid: nothing to dispute.")
         if charge.data["disputed"]:
             raise ApiError(400, f"Charge {charge.id} is disputed already.", code="charge_disputed")
-        disputed = charge.data["amount"] if amount is None else amount
-        if not 1 <= disputed <= charge.data["amount"]:
+        captured = charge.data["amount_captured"]
+        disputed = captured if amount is None else amount
+        if not 1 <= disputed <= captured:
             raise ApiError(400, "The disputed amount must be within the charge's.", param="amount")
         now = self._clock.timestamp()
         brand = charge.method.data.get("card", {}).get("brand", "visa")
@@ -84,7 +123,7 @@ class Disputes:
             currency=charge.data["currency"],
             evidence=build("dispute.evidence"),
             evidence_details={
-                "due_by": now + _EVIDENCE_SECONDS,
+                "due_by": (now // _DAY + 9) * _DAY - 1,
                 "enhanced_eligibility": {},
                 "has_evidence": False,
                 "past_due": False,
@@ -97,7 +136,9 @@ class Disputes:
                     "brand": brand,
                     "case_type": "inquiry" if inquiry else "chargeback",
                     "network": brand,
-                    "network_reason_code": _NETWORK_CODES.get(reason, "13.7"),
+                    "network_reason_code": (
+                        "10" if inquiry else _NETWORK_CODES.get(reason, "13.7")
+                    ),
                 },
                 "type": "card",
             },
@@ -106,7 +147,7 @@ class Disputes:
         )
         charge.data["disputed"] = True
         if not inquiry:
-            self._move_funds(dispute, -disputed, _DISPUTE_FEE)
+            self._withdraw(dispute)
         self._records.add(Record(dispute))
         self._events.emit("charge.dispute.created", dispute)
         if not inquiry:
@@ -116,18 +157,59 @@ class Disputes:
     def close(self, id: str, status: Literal["won", "lost"]) -> StripeObject:
         if status not in ("won", "lost"):
             raise ApiError(400, "Invalid status: must be one of won or lost", param="status")
-        dispute = self.named(id)
-        if dispute["status"] in ("won", "lost", "warning_closed"):
-            raise ApiError(400, f"Dispute {id} is closed already: {dispute['status']}.")
+        dispute = self._open_one(id)
         inquiry = dispute["status"].startswith("warning_")
         dispute["status"] = "warning_closed" if inquiry else status
         dispute["is_charge_refundable"] = inquiry or status == "won"
-        reinstated = status == "won" and not inquiry
-        if reinstated:
+        if status == "won" and not inquiry:
             self._move_funds(dispute, dispute["amount"], 0)
-        self._events.emit("charge.dispute.closed", dispute)
-        if reinstated:
             self._events.emit("charge.dispute.funds_reinstated", dispute)
+        self._events.emit("charge.dispute.closed", dispute)
+        return dispute
+
+    def accept(self, params: Params, id: str) -> StripeObject:
+        """Closing by the API admits that there is no evidence: the dispute is lost.
+
+        https://docs.stripe.com/api/disputes/close
+        """
+        return self.close(id, "lost")
+
+    def update(self, params: Params, id: str) -> StripeObject:
+        """Evidence is sent to the bank unless ``submit`` is false, which only keeps it.
+
+        https://docs.stripe.com/api/disputes/update
+        """
+        dispute = self._open_one(id)
+        before = {**dispute, "evidence": dict(dispute["evidence"])}
+        before["evidence_details"] = dict(dispute["evidence_details"])
+        evidence, details = dispute["evidence"], dispute["evidence_details"]
+        evidence.update(params.get("evidence") or {})
+        dispute["metadata"] = merge_metadata(dispute["metadata"], params.get("metadata"))
+        details["has_evidence"] = any(
+            value is not None for name, value in evidence.items() if name != "enhanced_evidence"
+        )
+        sent = (
+            params.get("submit", True)
+            and details["has_evidence"]
+            and ("evidence" in params or params.get("submit"))
+        )
+        text = evidence["uncategorized_text"]
+        inquiry = dispute["status"].startswith("warning_")
+        escalated = bool(sent and inquiry and text == _ESCALATING)
+        if sent:
+            details["submission_count"] += 1
+            if escalated:
+                self._escalate(dispute)
+            else:
+                dispute["status"] = "warning_under_review" if inquiry else "under_review"
+        previous = changes(before, dispute)
+        if previous:
+            self._events.emit("charge.dispute.updated", dispute, previous=previous)
+        if escalated:
+            self._events.emit("charge.dispute.funds_withdrawn", dispute)
+        elif sent and text in _VERDICTS and self._settle_seconds is not None:
+            verdict = _VERDICTS[text]
+            self._clock.call_later(self._settle_seconds, lambda: self._decide(id, verdict))
         return dispute
 
     def is_charged_back(self, charge_id: str) -> bool:
@@ -164,6 +246,41 @@ class Disputes:
             raise no_such("dispute", id, "dispute")
         return record.data
 
+    def _open_one(self, id: str) -> StripeObject:
+        dispute = self.named(id)
+        if dispute["status"] in _CLOSED:
+            raise ApiError(400, "This dispute is already closed")
+        return dispute
+
+    def _open_by_card(self, charge: ChargeRecord) -> None:
+        """https://docs.stripe.com/testing#disputes"""
+        instrument = charge.method.instrument
+        if instrument.dispute is not None:
+            self.open(charge, reason=instrument.dispute, inquiry=instrument.inquiry)
+
+    def _decide(self, id: str, verdict: Literal["won", "lost"]) -> None:
+        """The bank's verdict, unless the dispute was closed in the meantime."""
+        record = self._records.find(id)
+        if record is not None and record.data["status"] not in _CLOSED:
+            self.close(id, verdict)
+
+    def _escalate(self, dispute: StripeObject) -> None:
+        """An inquiry becomes a chargeback: only now does the money leave."""
+        card = dispute["payment_method_details"]["card"]
+        dispute["payment_method_details"] = {
+            "card": {
+                **card,
+                "case_type": "chargeback",
+                "network_reason_code": _NETWORK_CODES.get(dispute["reason"], "13.7"),
+            },
+            "type": "card",
+        }
+        dispute.update(status="needs_response", is_charge_refundable=False)
+        self._withdraw(dispute)
+
+    def _withdraw(self, dispute: StripeObject) -> None:
+        self._move_funds(dispute, -dispute["amount"], _DISPUTE_FEE)
+
     def _move_funds(self, dispute: StripeObject, amount: int, fee: int) -> None:
         transaction = self._ledger.record(
             "adjustment",
@@ -171,7 +288,10 @@ class Disputes:
             amount,
             dispute["currency"],
             fee=fee,
-            description="Chargeback withdrawal" if amount < 0 else "Chargeback reversal",
+            description=(
+                f"Chargeback {'withdrawal' if amount < 0 else 'reversal'} for {dispute['charge']}"
+            ),
+            fee_description="Dispute fee",
             reporting_category="dispute" if amount < 0 else "dispute_reversal",
         )
         booked = self._ledger.find(transaction)

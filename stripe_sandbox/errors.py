@@ -122,6 +122,11 @@ def invalid_api_key(key: str) -> ApiError:
     )
 
 
+def invalid_version(version: str) -> ApiError:
+    """https://docs.stripe.com/api/versioning"""
+    return ApiError(400, f"Invalid Stripe API version: {version}", executed=False)
+
+
 def secret_key_required() -> ApiError:
     return ApiError(
         401,

@@ -90,11 +90,24 @@ class EventLog:
             },
             type=type,
         )
+        self._announce(event)
+        return event
+
+    def tell_again(self, event: StripeObject) -> StripeObject:
+        """The same change as a second event of its own id, as Stripe may do.
+
+        https://docs.stripe.com/webhooks#handle-duplicate-events
+        """
+        family = event["id"].removeprefix("evt_")[0]
+        twin = {**copy_json(event), "id": self._ids.new("evt", family=family)}
+        self._announce(twin)
+        return twin
+
+    def _announce(self, event: StripeObject) -> None:
         self._forget_old()
         self._records.add(Record(event))
         for receiver in self._subscribers:
             receiver(event)
-        return event
 
     def find(self, id: str) -> StripeObject | None:
         self._forget_old()

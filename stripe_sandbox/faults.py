@@ -1,6 +1,7 @@
 """Failures on demand: what the network and Stripe do on a bad day."""
 
 import itertools
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Literal, get_args
 
 from stripe_sandbox.errors import ApiError, lock_timeout, rate_limited
 from stripe_sandbox.objects import StripeObject
+from stripe_sandbox.spread import Spread
 
 FaultKind = Literal[
     "latency",
@@ -23,16 +25,17 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """``times`` counts down; None means for ever."""
+    """``times`` counts down, None means for ever; ``chance`` is of striking a request at all."""
 
     id: int
     kind: FaultKind
     path: re.Pattern[str]
     method: str | None
     times: int | None
-    seconds: float
+    seconds: Spread
     status: int
     reason: str
+    chance: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict)
     hits: int = 0
 
@@ -62,7 +65,8 @@ class Fault:
             "path": self.path.pattern,
             "method": self.method,
             "times": self.times,
-            "seconds": self.seconds,
+            "chance": self.chance,
+            "seconds": self.seconds.as_json(),
             "status": self.status,
             "hits": self.hits,
         }
@@ -70,17 +74,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What befalls one request: at most one delay and one failure."""
+    """What befalls one request: at most one delay, of ``seconds``, and one failure."""
 
     latency: Fault | None = None
     failure: Fault | None = None
+    seconds: float = 0.0
 
 
 _NONE = Trouble()
 
 
 class FaultPlan:
-    def __init__(self) -> None:
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
         self._faults: list[Fault] = []
         self._ids = itertools.count(1)
 
@@ -91,29 +97,35 @@ class FaultPlan:
         path: str = "",
         method: str | None = None,
         times: int | None = 1,
-        seconds: float = 1.0,
+        chance: float = 1.0,
+        seconds: Spread | float | str = 1.0,
         status: int = 500,
         reason: str = "global-rate",
         headers: Mapping[str, str] | None = None,
     ) -> Fault:
         """Let the next ``times`` requests suffer whose path the regular expression finds.
 
-        ``seconds`` belongs to ``latency``, ``status`` to ``error_before`` and ``error_after``,
-        ``reason`` to ``rate_limit``; ``headers`` are added to an error's answer.
+        ``seconds`` belongs to ``latency`` (see ``Spread``), ``status`` to ``error_before`` and
+        ``error_after``, ``reason`` to ``rate_limit``; ``headers`` are added to an error's answer.
+        With a ``chance`` below 1 only some of the requests that match suffer, the same ones each
+        time if the sandbox has a seed.
         """
         if kind not in FAULT_KINDS:
             raise ValueError(f"a fault is one of {', '.join(FAULT_KINDS)}, not {kind!r}")
         if times is not None and times < 1:
             raise ValueError("times is at least 1, or None for ever")
+        if not 0 < chance <= 1:
+            raise ValueError("chance is more than 0 and at most 1")
         fault = Fault(
             id=next(self._ids),
             kind=kind,
             path=re.compile(path),
             method=None if method is None else method.upper(),
             times=times,
-            seconds=seconds,
+            seconds=Spread.of(seconds),
             status=status,
             reason=reason,
+            chance=float(chance),
             headers=dict(headers or {}),
         )
         self._faults.append(fault)
@@ -130,13 +142,21 @@ class FaultPlan:
         """The faults of one request, which are thereby used up once."""
         if not self._faults:
             return _NONE
-        matching = [fault for fault in self._faults if fault.matches(method, path)]
-        latency = next((fault for fault in matching if fault.kind == "latency"), None)
-        failure = next((fault for fault in matching if fault.kind != "latency"), None)
-        for fault in (latency, failure):
-            if fault is not None:
-                self._use(fault)
-        return Trouble(latency, failure)
+        latency: Fault | None = None
+        failure: Fault | None = None
+        for fault in list(self._faults):
+            settled = latency if fault.kind == "latency" else failure
+            if settled is not None or not fault.matches(method, path):
+                continue
+            if fault.chance < 1 and self._chance.random() >= fault.chance:
+                continue
+            if fault.kind == "latency":
+                latency = fault
+            else:
+                failure = fault
+            self._use(fault)
+        seconds = 0.0 if latency is None else latency.seconds.draw(self._chance)
+        return Trouble(latency, failure, seconds)
 
     def _use(self, fault: Fault) -> None:
         fault.hits += 1

@@ -92,9 +92,10 @@ class IdempotencyKeys:
             )
         return kept
 
-    def release(self, account: str, key: str) -> None:
-        """Nothing was executed: the key is as good as new."""
-        self._kept.pop((account, key), None)
+    def release(self, account: str, key: str, claim: KeptAnswer) -> None:
+        """Nothing was executed: the key is as good as new, unless it is somebody else's by now."""
+        if self._kept.get((account, key)) is claim:
+            del self._kept[account, key]
 
     def _forget_old(self) -> None:
         horizon = self._clock.now() - RETENTION_SECONDS

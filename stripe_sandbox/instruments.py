@@ -3,9 +3,11 @@
 https://docs.stripe.com/testing
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from stripe_sandbox.cards_by_country import CARDS_BY_COUNTRY
 
 CARD: Final = "card"
 BANK_DEBIT: Final = "us_bank_account"
@@ -90,11 +92,32 @@ class Instrument:
     refund: Literal["succeeds", "pends", "fails"] = "succeeds"
     dispute: str | None = None
     inquiry: bool = False
+    fraud_warning: bool = False
+    """The issuer sends an early fraud warning after the payment."""
     funds_available: bool = False
+    attaches: bool = True
+    """Whether a card that is declined when charged can be attached to a customer all the same."""
+    once_set_up: bool = False
+    """No more 3-D Secure after being set up for payments without the customer present."""
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """What the issuer's checks conclude, where it is not ``pass``."""
 
     @property
     def last4(self) -> str:
         return self.numbers[0][-4:]
+
+    @property
+    def attach_decline(self) -> Decline | None:
+        """Why a customer cannot have it, if that is so."""
+        return None if self.attaches else self.decline
+
+    def check(self, name: str) -> str:
+        return self.checks.get(name, "pass")
+
+
+def _declining(ids: tuple[str, ...], number: str, decline: Decline) -> Instrument:
+    """A card that simulates an issuer's decline: it cannot be attached either."""
+    return Instrument(ids=ids, numbers=(number,), decline=decline, attaches=False)
 
 
 def _both(name: str) -> tuple[str, str]:
@@ -103,41 +126,56 @@ def _both(name: str) -> tuple[str, str]:
 
 
 INSTRUMENTS: tuple[Instrument, ...] = (
-    Instrument(ids=("pm_card_visa",), numbers=("4242424242424242",)),
+    Instrument(ids=("pm_card_visa", "pm_card_us"), numbers=("4242424242424242",)),
     Instrument(ids=("pm_card_visa_debit",), numbers=("4000056655665556",), funding="debit"),
-    Instrument(ids=("pm_card_mastercard",), numbers=("5555555555554444",), brand="mastercard"),
-    Instrument(ids=("pm_card_amex",), numbers=("378282246310005",), brand="amex"),
-    Instrument(ids=("pm_card_discover",), numbers=("6011111111111117",), brand="discover"),
-    Instrument(ids=_both("chargeDeclined"), numbers=("4000000000000002",), decline=GENERIC),
     Instrument(
-        ids=_both("chargeDeclinedInsufficientFunds"),
-        numbers=("4000000000009995",),
-        decline=INSUFFICIENT_FUNDS,
+        ids=("pm_card_mastercard",),
+        numbers=("5555555555554444", "2223003122003222"),
+        brand="mastercard",
     ),
     Instrument(
-        ids=_both("chargeDeclinedLostCard"), numbers=("4000000000009987",), decline=LOST_CARD
+        ids=("pm_card_mastercard_debit",),
+        numbers=("5200828282828210",),
+        brand="mastercard",
+        funding="debit",
     ),
     Instrument(
-        ids=_both("chargeDeclinedStolenCard"), numbers=("4000000000009979",), decline=STOLEN_CARD
+        ids=("pm_card_mastercard_prepaid",),
+        numbers=("5105105105105100",),
+        brand="mastercard",
+        funding="prepaid",
     ),
     Instrument(
-        ids=_both("chargeDeclinedExpiredCard"), numbers=("4000000000000069",), decline=EXPIRED
+        ids=("pm_card_amex",), numbers=("378282246310005", "371449635398431"), brand="amex"
     ),
     Instrument(
-        ids=_both("chargeDeclinedIncorrectCvc"),
-        numbers=("4000000000000127",),
-        decline=INCORRECT_CVC,
+        ids=("pm_card_discover",),
+        numbers=("6011111111111117", "6011000990139424", "6011981111111113"),
+        brand="discover",
     ),
     Instrument(
-        ids=_both("chargeDeclinedProcessingError"),
-        numbers=("4000000000000119",),
-        decline=PROCESSING_ERROR,
+        ids=("pm_card_diners",), numbers=("3056930009020004", "36227206271667"), brand="diners"
     ),
     Instrument(
-        ids=_both("chargeDeclinedVelocityLimitExceeded"),
-        numbers=("4000000000006975",),
-        decline=VELOCITY,
+        ids=("pm_card_jcb",),
+        numbers=("3566002020360505", "3530111333300000"),
+        brand="jcb",
+        country="JP",
     ),
+    Instrument(
+        ids=("pm_card_unionpay",),
+        numbers=("6200000000000005", "6200000000000047", "6205500000000000004"),
+        brand="unionpay",
+        country="CN",
+    ),
+    _declining(_both("chargeDeclined"), "4000000000000002", GENERIC),
+    _declining(_both("chargeDeclinedInsufficientFunds"), "4000000000009995", INSUFFICIENT_FUNDS),
+    _declining(_both("chargeDeclinedLostCard"), "4000000000009987", LOST_CARD),
+    _declining(_both("chargeDeclinedStolenCard"), "4000000000009979", STOLEN_CARD),
+    _declining(_both("chargeDeclinedExpiredCard"), "4000000000000069", EXPIRED),
+    _declining(_both("chargeDeclinedIncorrectCvc"), "4000000000000127", INCORRECT_CVC),
+    _declining(_both("chargeDeclinedProcessingError"), "4000000000000119", PROCESSING_ERROR),
+    _declining(_both("chargeDeclinedVelocityLimitExceeded"), "4000000000006975", VELOCITY),
     Instrument(ids=("pm_card_chargeCustomerFail",), numbers=("4000000000000341",), decline=GENERIC),
     Instrument(
         ids=("pm_card_radarBlock",),
@@ -155,6 +193,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         ids=("pm_card_authenticationRequiredOnSetup",),
         numbers=("4000002500003155",),
         three_d_secure=True,
+        once_set_up=True,
         off_session_decline=AUTHENTICATION_REQUIRED,
     ),
     Instrument(
@@ -211,10 +250,51 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         inquiry=True,
     ),
     Instrument(
+        ids=("pm_card_createIssuerFraudRecord",),
+        numbers=("4000000000005423",),
+        fraud_warning=True,
+    ),
+    Instrument(
+        ids=("pm_card_cvcCheckFail",), numbers=("4000000000000101",), checks={"cvc_check": "fail"}
+    ),
+    Instrument(
+        ids=("pm_card_avsZipFail",),
+        numbers=("4000000000000036",),
+        checks={"address_postal_code_check": "fail"},
+    ),
+    Instrument(
+        ids=("pm_card_avsLine1Fail",),
+        numbers=("4000000000000028",),
+        checks={"address_line1_check": "fail"},
+    ),
+    Instrument(
+        ids=("pm_card_avsFail",),
+        numbers=("4000000000000010",),
+        checks={"address_line1_check": "fail", "address_postal_code_check": "fail"},
+    ),
+    Instrument(
+        ids=("pm_card_avsUnchecked",),
+        numbers=("4000000000000044",),
+        checks={
+            "address_line1_check": "unavailable",
+            "address_postal_code_check": "unavailable",
+        },
+    ),
+    Instrument(
         ids=("pm_card_bypassPending",), numbers=("4000000000000077",), funds_available=True
     ),
     Instrument(ids=("pm_card_pendingRefund",), numbers=("4000000000007726",), refund="pends"),
     Instrument(ids=("pm_card_refundFail",), numbers=("4000000000005126",), refund="fails"),
+    *(
+        Instrument(
+            ids=(f"pm_card_{suffix}",),
+            numbers=(number,),
+            brand="mastercard" if suffix.endswith("mastercard") else "visa",
+            country=suffix[:2].upper(),
+            funding="debit" if suffix.endswith("debit") else "credit",
+        )
+        for suffix, number in CARDS_BY_COUNTRY.items()
+    ),
     Instrument(ids=("pm_usBankAccount",), numbers=("000123456789",), type=BANK_DEBIT),
     Instrument(
         ids=("pm_usBankAccount_accountClosed",),

@@ -6,14 +6,23 @@ from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import no_such
 from stripe_sandbox.ids import IdFactory
+from stripe_sandbox.lists import having, list_page
 from stripe_sandbox.objects import StripeObject, build
-from stripe_sandbox.params import EXPAND, Kind, Params
+from stripe_sandbox.params import EXPAND, LIST_PARAMS, Kind, NotSimulated, Params, Range, Text
 from stripe_sandbox.store import Collection, Record
 
 _DAY = 24 * 3600
 _PAYOUT_DELAY = 2 * _DAY
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
+LIST: dict[str, Kind] = {
+    **LIST_PARAMS,
+    "created": Range(),
+    "currency": Text(),
+    "payout": NotSimulated(),
+    "source": Text(),
+    "type": Text(),
+}
 
 
 class Ledger:
@@ -22,7 +31,9 @@ class Ledger:
     def __init__(self, config: SandboxConfig, clock: Clock, ids: IdFactory) -> None:
         self._clock = clock
         self._ids = ids
-        self._transactions: Collection[Record] = Collection(capacity=config.capacity)
+        self._transactions: Collection[Record] = Collection(
+            capacity=config.capacity, indexes={"source": lambda booked: booked["source"]}
+        )
         self._available: defaultdict[str, int] = defaultdict(int)
         self._pending: defaultdict[int, defaultdict[str, int]] = defaultdict(
             lambda: defaultdict(int)
@@ -39,6 +50,7 @@ class Ledger:
         description: str | None = None,
         available: bool = False,
         reporting_category: str | None = None,
+        fee_description: str = "Stripe processing fees",
     ) -> str:
         """Book an amount (negative when it leaves) and answer the transaction's id."""
         now = self._clock.timestamp()
@@ -49,7 +61,7 @@ class Ledger:
                     "amount": fee,
                     "application": None,
                     "currency": currency,
-                    "description": "Stripe processing fees",
+                    "description": fee_description,
                     "type": "stripe_fee",
                 }
             ]
@@ -93,6 +105,23 @@ class Ledger:
         if transaction is None:
             raise no_such("balance transaction", id, "id")
         return transaction
+
+    def list_transactions(self, params: Params) -> StripeObject:
+        now = self._clock.now()
+        within = self._transactions.by("source", params["source"]) if "source" in params else None
+        filters = [having(name, params[name]) for name in ("currency", "type") if name in params]
+        page = list_page(
+            self._transactions,
+            params,
+            "/v1/balance_transactions",
+            noun="balance transaction",
+            within=within,
+            filters=filters,
+        )
+        for booked in page["data"]:
+            if booked["available_on"] <= now:
+                booked["status"] = "available"
+        return page
 
     def retrieve_balance(self, params: Params) -> StripeObject:
         now = self._clock.now()

@@ -14,6 +14,11 @@ def as_list(data: Sequence[StripeObject], url: str, *, has_more: bool = False) -
     return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
 
 
+def having(name: str, wanted: object) -> Filter:
+    """A filter on the value of one property."""
+    return lambda data: data[name] == wanted
+
+
 def created_within(bounds: dict[str, int]) -> Filter:
     """A filter on ``created`` by ``gt``, ``gte``, ``lt`` and ``lte``."""
 

@@ -31,5 +31,19 @@ def build(kind: str, **values: Any) -> StripeObject:
     return built
 
 
+def changes(before: StripeObject, after: StripeObject) -> StripeObject:
+    """``previous_attributes`` of an update: the old values, hash by hash, of what differs."""
+    previous: StripeObject = {}
+    for key in [*before, *(key for key in after if key not in before)]:
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            previous[key] = changes(old, new)
+        else:
+            previous[key] = copy_json(old)
+    return previous
+
+
 def keys_of(kind: str) -> frozenset[str]:
     return frozenset(_TEMPLATES[kind])

@@ -1,12 +1,9 @@
 """The pages a customer sees: hosted checkout and the bank's 3-D Secure page."""
 
-from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
-import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from stripe_sandbox.checkout_sessions import SessionRecord
@@ -17,17 +14,7 @@ from stripe_sandbox.instruments import BANK_DEBIT, CARD
 from stripe_sandbox.money import display
 from stripe_sandbox.payment_intents import PaymentIntentRecord
 from stripe_sandbox.sandbox import Sandbox
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    # No form-action: it would also forbid the redirect to the merchant's success page.
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+from stripe_sandbox.templating import BANK_PAGE_HEADERS, render
 
 TEST_CARDS = (
     ("4242 4242 4242 4242", "succeeds"),
@@ -40,14 +27,6 @@ TEST_CARDS = (
 class Pages:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters["money"] = display
 
     async def show_checkout(self, request: Request) -> Response:
         record = self._session(request)
@@ -101,7 +80,7 @@ class Pages:
             return self._no_such_page()
         if record.status != "requires_action":
             return self._authenticated(record)
-        return self._render("three_d_secure.html", intent=record.data)
+        return self._bank_page(record)
 
     async def authenticate(self, request: Request) -> Response:
         record = self._intent(request)
@@ -113,7 +92,7 @@ class Pages:
         form = await _form(request)
         decision = form.get("decision")
         if decision not in ("approve", "refuse"):
-            return self._render("three_d_secure.html", status=422, intent=record.data)
+            return self._bank_page(record, status=422)
         intents = self._sandbox.payment_intents
         intents.authenticate(record.id, approve=decision == "approve")
         if record.session_id is not None:
@@ -176,9 +155,10 @@ class Pages:
             for product in [self._sandbox.checkout_sessions.product(item["price"]["product"])]
         ]
         values = {"method": "card", "bank_outcome": "succeeds", **submission.values}
+        values["number"] = _grouped(values.get("number", ""))
         if values["method"] != "bank" or BANK_DEBIT not in types:
             values["method"] = "card" if CARD in types else "bank"
-        return self._render(
+        return render(
             "checkout.html",
             status=status,
             session=session,
@@ -201,21 +181,28 @@ class Pages:
             if complete
             else session["cancel_url"]
         )
-        return self._render("closed.html", complete=complete, link=link, session=session)
+        return render("closed.html", complete=complete, link=link, session=session)
+
+    def _bank_page(self, record: PaymentIntentRecord, *, status: int = 200) -> Response:
+        attempt = record.attempt
+        return render(
+            "three_d_secure.html",
+            status=status,
+            headers=BANK_PAGE_HEADERS,
+            intent=record.data,
+            card=None if attempt is None else attempt.method.data.get("card"),
+        )
 
     def _authenticated(self, record: PaymentIntentRecord) -> Response:
-        return self._render(
+        return render(
             "authenticated.html",
+            headers=BANK_PAGE_HEADERS,
             succeeded=record.status in ("succeeded", "requires_capture", "processing"),
             intent=record.data,
         )
 
     def _no_such_page(self) -> Response:
-        return self._render("not_found.html", status=404)
-
-    def _render(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        html = self._templates.get_template(template).render(**context)
-        return HTMLResponse(html, status, headers=_HEADERS)
+        return render("not_found.html", status=404)
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -224,6 +211,19 @@ async def _form(request: Request) -> dict[str, str]:
     except (ApiError, ClientLeft):
         return {}
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _grouped(number: str) -> str:
+    """As it is printed on the card; what is no card number is left as it was typed."""
+    digits = number.replace(" ", "")
+    if not digits.isascii() or not digits.isdigit():
+        return number
+    sizes = (4, 6, 5) if digits.startswith(("34", "37")) else (4, 4, 4, 4, 4)
+    parts, rest = [], digits
+    for size in sizes:
+        parts.append(rest[:size])
+        rest = rest[size:]
+    return " ".join(filter(None, [*parts, rest]))
 
 
 def _redirect(url: str) -> Response:

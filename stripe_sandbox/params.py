@@ -368,6 +368,30 @@ SHIPPING = Hash(
 )
 
 
+_BLANK_ADDRESS: dict[str, None] = dict.fromkeys(ADDRESS.fields)
+
+
+def whole_address(
+    given: Mapping[str, Any] | None, current: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Every key of an address, what is given being laid over what there was."""
+    if given is None:
+        return None
+    return {**_BLANK_ADDRESS, **(current or {}), **given}
+
+
+def whole_shipping(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    return {
+        "address": whole_address(given.get("address") or {}),
+        "carrier": given.get("carrier"),
+        "name": given.get("name"),
+        "phone": given.get("phone"),
+        "tracking_number": given.get("tracking_number"),
+    }
+
+
 def read_params(spec: Mapping[str, Kind], raw: Mapping[str, Any], prefix: str = "") -> Params:
     """Check unknown names first, then each value, then what is missing, as Stripe does."""
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from stripe_sandbox.charges import ChargeRecord, Charges
 from stripe_sandbox.clock import Clock, Timer
 from stripe_sandbox.config import SandboxConfig
+from stripe_sandbox.customers import Customers
 from stripe_sandbox.errors import (
     ApiError,
     invalid_param,
@@ -23,6 +24,18 @@ from stripe_sandbox.objects import StripeObject, build, copy_json
 from stripe_sandbox.params import (
     Params,
     merge_metadata,
+    whole_shipping,
+)
+from stripe_sandbox.payment_intent_errors import (
+    check_owner,
+    customer_already_set,
+    error_on_action_refused,
+    method_missing,
+    not_cancelable,
+    not_capturable,
+    not_confirmable,
+    payment_error,
+    return_url_needed,
 )
 from stripe_sandbox.payment_methods import PaymentMethodRecord, PaymentMethods
 from stripe_sandbox.store import Collection, Record
@@ -85,6 +98,7 @@ class PaymentIntents:
         ids: IdFactory,
         events: EventLog,
         methods: PaymentMethods,
+        customers: Customers,
         charges: Charges,
         page_url: Callable[[str], str],
     ) -> None:
@@ -93,10 +107,13 @@ class PaymentIntents:
         self._ids = ids
         self._events = events
         self._methods = methods
+        self._customers = customers
         self._charges = charges
         self._page_url = page_url
         self._records: Collection[PaymentIntentRecord] = Collection(
-            capacity=config.capacity, on_evict=lambda record: clock.cancel(record.timer)
+            capacity=config.capacity,
+            indexes={"customer": lambda intent: intent["customer"]},
+            on_evict=lambda record: clock.cancel(record.timer),
         )
         self.on_paid: list[Callable[[PaymentIntentRecord], None]] = []
         """Called when an intent has succeeded, is authorized or (delayed methods) is processing."""
@@ -128,7 +145,7 @@ class PaymentIntents:
     def open(self, params: Params, *, session_id: str | None = None) -> PaymentIntentRecord:
         """A new intent, before any attempt to pay it."""
         if "customer" in params:
-            raise no_such("customer", params["customer"], "customer", status=400)
+            self._customers.by_param(params["customer"])
         automatic = params.get("automatic_payment_methods")
         redirects = (automatic or {}).get("allow_redirects", "always")
         enabled = (automatic or {}).get("enabled", True)
@@ -145,6 +162,7 @@ class PaymentIntents:
             confirmation_method=params.get("confirmation_method", "automatic"),
             created=self._clock.timestamp(),
             currency=params["currency"],
+            customer=params.get("customer"),
             metadata=merge_metadata({}, params.get("metadata")),
             payment_method_configuration_details={"id": "pmc_1SandboxDefault", "parent": None},
             status="requires_payment_method",
@@ -162,9 +180,11 @@ class PaymentIntents:
         return record.data
 
     def list(self, params: Params) -> StripeObject:
-        # No intent here has a customer.
-        nobody = "customer" in params or "customer_account" in params
-        within: Sequence[PaymentIntentRecord] | None = [] if nobody else None
+        within: Sequence[PaymentIntentRecord] | None = None
+        if "customer_account" in params:
+            within = ()
+        elif "customer" in params:
+            within = self._records.by("customer", params["customer"])
         return list_page(
             self._records, params, "/v1/payment_intents", noun="payment_intent", within=within
         )
@@ -183,7 +203,7 @@ class PaymentIntents:
         if "amount" in params or "currency" in params:
             check_charge(amount, currency, self._config.max_amount)
         if "customer" in params:
-            raise no_such("customer", params["customer"], "customer", status=400)
+            self._set_customer(record, params["customer"])
         method = self._methods.use(params["payment_method"]) if "payment_method" in params else None
         metadata = merge_metadata(intent["metadata"], params.get("metadata"))
         intent.update(amount=amount, currency=currency, metadata=metadata, last_payment_error=None)
@@ -205,12 +225,7 @@ class PaymentIntents:
         record = self.named(id)
         intent = record.data
         if record.status != "requires_capture":
-            raise unexpected_state(
-                "This PaymentIntent could not be captured because it has a status of "
-                f"{record.status}. Only a PaymentIntent with one of the following statuses may be "
-                "captured: requires_capture.",
-                intent,
-            )
+            raise not_capturable(intent)
         capturable = intent["amount_capturable"]
         amount = {"amount_to_capture": capturable, **params}["amount_to_capture"]
         if amount > capturable:
@@ -229,18 +244,14 @@ class PaymentIntents:
         self._charges.capture(charge, amount)
         intent.update(status="succeeded", amount_capturable=0, amount_received=amount)
         self._events.emit("payment_intent.succeeded", intent)
+        self._tell(self.on_paid, record)
         return intent
 
     def cancel(self, params: Params, id: str) -> StripeObject:
         record = self.named(id)
         self._refuse_if_of_session(record, "cancel")
         if record.status not in _CANCELABLE:
-            raise unexpected_state(
-                "You cannot cancel this PaymentIntent because it has a status of "
-                f"{record.status}. Only a PaymentIntent with one of the following statuses may be "
-                f"canceled: {', '.join(_CANCELABLE)}.",
-                record.data,
-            )
+            raise not_cancelable(record.data, _CANCELABLE)
         self.cancel_now(record, params.get("cancellation_reason"))
         return record.data
 
@@ -321,7 +332,7 @@ class PaymentIntents:
                 "The customer's account has insufficient funds to cover this payment.",
             )
             self._charges.fail(charge, decline)
-            self._fail(record, _payment_error(decline, charge.id, attempt.method))
+            self._fail(record, payment_error(decline, charge.id, attempt.method.data))
         return record
 
     def authentication_page(self, record: PaymentIntentRecord) -> str:
@@ -376,23 +387,20 @@ class PaymentIntents:
             if name in params:
                 intent[name] = params[name]
         if "shipping" in params:
-            given = params["shipping"]
-            intent["shipping"] = given and {
-                "address": {
-                    **build("billing_details")["address"],
-                    **(given.get("address") or {}),
-                },
-                "carrier": given.get("carrier"),
-                "name": given.get("name"),
-                "phone": given.get("phone"),
-                "tracking_number": given.get("tracking_number"),
-            }
+            intent["shipping"] = whole_shipping(params["shipping"])
         types = [CARD, BANK_DEBIT] if intent["currency"] == "usd" else [CARD]
         allowed = intent["allowed_payment_method_types"]
         excluded = intent["excluded_payment_method_types"] or []
         intent["payment_method_types"] = [
             kind for kind in types if kind not in excluded and (not allowed or kind in allowed)
         ]
+
+    def _set_customer(self, record: PaymentIntentRecord, id: str) -> None:
+        intent = record.data
+        if intent["customer"] not in (None, id):
+            raise customer_already_set(intent)
+        intent["customer"] = self._customers.by_param(id)["id"]
+        self._records.reindex(record)
 
     def _check_editable(self, record: PaymentIntentRecord, params: Params) -> None:
         locked = ("amount", "currency", "payment_method", "capture_method", "setup_future_usage")
@@ -440,6 +448,7 @@ class PaymentIntents:
 
     def _attach(self, record: PaymentIntentRecord, method: PaymentMethodRecord) -> None:
         intent = record.data
+        check_owner(intent, method.data)
         if method.instrument.type not in intent["payment_method_types"]:
             raise ApiError(
                 400,
@@ -464,37 +473,20 @@ class PaymentIntents:
     ) -> None:
         intent = record.data
         if record.status not in _EDITABLE:
-            reason = (
-                "it has already succeeded after being previously confirmed."
-                if record.status == "succeeded"
-                else f"it has a status of {record.status}. Only a PaymentIntent with one of the "
-                "following statuses may be confirmed: requires_confirmation, requires_action."
-            )
-            raise unexpected_state(
-                f"You cannot confirm this PaymentIntent because {reason}", intent
-            )
+            raise not_confirmable(intent)
         return_url = params.get("return_url")
         off_session = params.get("off_session", False)
         error_on_action = params.get("error_on_requires_action", False)
         automatic = intent["automatic_payment_methods"]
         if automatic is not None and automatic["allow_redirects"] == "always":
             if error_on_action:
-                raise self._announced(record, _error_on_action_refused(intent))
+                raise self._announced(record, error_on_action_refused(intent))
             waived = off_session or (from_browser and params.get("use_stripe_sdk"))
             if return_url is None and not waived:
-                raise self._announced(record, _return_url_needed(intent))
+                raise self._announced(record, return_url_needed(intent))
         named = params.get("payment_method")
         if named is None and intent["payment_method"] is None:
-            raise self._announced(
-                record,
-                unexpected_state(
-                    "You cannot confirm this PaymentIntent because it's missing a payment method. "
-                    "You can either update the PaymentIntent with a payment method and then "
-                    "confirm it again, or confirm it again directly with a payment method or "
-                    "ConfirmationToken.",
-                    intent,
-                ),
-            )
+            raise self._announced(record, method_missing(intent))
         method = self._methods.use(named or intent["payment_method"])
         if "capture_method" in params:
             intent["capture_method"] = params["capture_method"]
@@ -504,11 +496,12 @@ class PaymentIntents:
 
     def _proceed(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
         instrument = attempt.method.instrument
-        if attempt.off_session and instrument.off_session_decline is not None:
+        ready = instrument.once_set_up and attempt.method.set_up
+        if attempt.off_session and instrument.off_session_decline is not None and not ready:
             self._decline(record, attempt, instrument.off_session_decline, authenticated=False)
         if instrument.type == BANK_DEBIT:
             self._start_debit(record, attempt)
-        elif instrument.three_d_secure and not attempt.off_session:
+        elif instrument.three_d_secure and not attempt.off_session and not ready:
             if attempt.error_on_action:
                 self._decline(record, attempt, AUTHENTICATION_REQUIRED, authenticated=False)
             self._require_action(record, attempt)
@@ -575,6 +568,7 @@ class PaymentIntents:
         self._forget_attempt(record)
         attempt.method.spent = True
         intent = record.data
+        self._save_method(intent, attempt.method, authenticated=authenticated)
         charge = self._charges.attempt(intent, attempt.method, authenticated=authenticated)
         intent.update(latest_charge=charge.id, next_action=None, last_payment_error=None)
         from_page = record.session_id is not None
@@ -589,6 +583,18 @@ class PaymentIntents:
             return
         self._charges.succeed(charge, capture_method=intent["capture_method"])
         self._succeed(record)
+
+    def _save_method(
+        self, intent: StripeObject, method: PaymentMethodRecord, *, authenticated: bool
+    ) -> None:
+        """https://docs.stripe.com/payments/save-during-payment"""
+        if intent["setup_future_usage"] is None:
+            return
+        if authenticated and intent["setup_future_usage"] == "off_session":
+            method.set_up = True
+        if intent["customer"] is not None and method.data["customer"] is None:
+            method.spent = False
+            self._methods.attach_to(method, intent["customer"])
 
     def _succeed(self, record: PaymentIntentRecord) -> None:
         intent = record.data
@@ -610,7 +616,7 @@ class PaymentIntents:
         charge = self._charges.attempt(record.data, attempt.method, authenticated=authenticated)
         record.data["latest_charge"] = charge.id
         self._charges.fail(charge, decline)
-        error = _payment_error(decline, charge.id, attempt.method)
+        error = payment_error(decline, charge.id, attempt.method.data)
         self._fail(record, error)
         details = {
             k: v for k, v in error.items() if k not in ("code", "doc_url", "message", "type")
@@ -665,43 +671,3 @@ class PaymentIntents:
     ) -> None:
         for listener in listeners:
             listener(record)
-
-
-def _payment_error(decline: Decline, charge_id: str, method: PaymentMethodRecord) -> StripeObject:
-    """``last_payment_error``, and the ``error`` of the 402 answer."""
-    error: StripeObject = {
-        "advice_code": decline.advice_code,
-        "charge": charge_id,
-        "code": decline.code,
-        "decline_code": decline.decline_code,
-        "doc_url": f"https://stripe.com/docs/error-codes/{decline.code.replace('_', '-')}",
-        "message": decline.message,
-        "network_decline_code": decline.network_decline_code,
-        "payment_method": copy_json(method.data),
-        "type": "card_error",
-    }
-    return {key: value for key, value in error.items() if value is not None}
-
-
-def _return_url_needed(intent: StripeObject) -> ApiError:
-    """https://docs.stripe.com/changelog/2023-08-16/automatic-payment-methods"""
-    return ApiError(
-        400,
-        "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. "
-        "Because some of these payment methods might redirect your customer off of your page, you "
-        "must provide a `return_url`. If you don't want to accept redirect-based payment methods, "
-        "set `automatic_payment_methods[enabled]` to `true` and "
-        "`automatic_payment_methods[allow_redirects]` to `never` when creating Setup Intents and "
-        "Payment Intents.",
-        payment_intent=intent,
-    )
-
-
-def _error_on_action_refused(intent: StripeObject) -> ApiError:
-    return ApiError(
-        400,
-        "`error_on_requires_action` cannot be used together with `automatic_payment_methods` that "
-        "may redirect. Set `automatic_payment_methods[allow_redirects]` to `never`.",
-        param="error_on_requires_action",
-        payment_intent=intent,
-    )

@@ -7,9 +7,11 @@ from stripe_sandbox import instruments
 from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import ApiError, no_such
+from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import CARD, Instrument
-from stripe_sandbox.objects import StripeObject, build
+from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.objects import StripeObject, build, changes, copy_json
 from stripe_sandbox.params import (
     ADDRESS,
     EXPAND,
@@ -18,14 +20,41 @@ from stripe_sandbox.params import (
     Integer,
     Kind,
     Metadata,
+    NotSimulated,
     OneOf,
     Params,
     Text,
     merge_metadata,
+    whole_address,
 )
 from stripe_sandbox.store import Collection, Record
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
+DETACH: dict[str, Kind] = {"expand": EXPAND}
+_BILLING = Hash(
+    {
+        "address": ADDRESS,
+        "email": Email(unsettable=True),
+        "name": Text(unsettable=True),
+        "phone": Text(unsettable=True),
+        "tax_id": Text(),
+    }
+)
+_REDISPLAY = OneOf(("always", "limited", "unspecified"))
+UPDATE: dict[str, Kind] = {
+    "allow_redisplay": _REDISPLAY,
+    "billing_details": _BILLING,
+    "card": Hash(
+        {
+            "exp_month": Integer(minimum=1, maximum=12),
+            "exp_year": Integer(),
+            "networks": NotSimulated(),
+        }
+    ),
+    "expand": EXPAND,
+    "metadata": Metadata(),
+    "us_bank_account": NotSimulated(),
+}
 CREATE: dict[str, Kind] = {
     "type": OneOf(("card",), required=True),
     "card": Hash(
@@ -37,17 +66,17 @@ CREATE: dict[str, Kind] = {
         },
         required=True,
     ),
-    "billing_details": Hash(
-        {
-            "address": ADDRESS,
-            "email": Email(unsettable=True),
-            "name": Text(unsettable=True),
-            "phone": Text(unsettable=True),
-        }
-    ),
+    "allow_redisplay": _REDISPLAY,
+    "billing_details": _BILLING,
     "metadata": Metadata(),
     "expand": EXPAND,
 }
+_PREVIOUSLY_USED = (
+    "The provided PaymentMethod was previously used with a PaymentIntent without Customer "
+    "attachment, shared with a connected account without Customer attachment, or was detached from "
+    "a Customer. It may not be used again. To use a PaymentMethod multiple times, you must attach "
+    "it to a Customer first."
+)
 
 
 class PaymentMethodRecord(Record):
@@ -55,7 +84,9 @@ class PaymentMethodRecord(Record):
         super().__init__(data)
         self.instrument = instrument
         self.spent = False
-        """Paid with once. Without a customer it cannot pay again."""
+        """Paid with once, or detached. Without a customer it cannot pay again."""
+        self.set_up = False
+        """Authenticated once for payments without the customer present."""
 
 
 def _card_error(message: str, code: str, param: str) -> ApiError:
@@ -63,10 +94,15 @@ def _card_error(message: str, code: str, param: str) -> ApiError:
 
 
 class PaymentMethods:
-    def __init__(self, config: SandboxConfig, clock: Clock, ids: IdFactory) -> None:
+    def __init__(
+        self, config: SandboxConfig, clock: Clock, ids: IdFactory, events: EventLog
+    ) -> None:
         self._clock = clock
         self._ids = ids
-        self._records: Collection[PaymentMethodRecord] = Collection(capacity=config.capacity)
+        self._events = events
+        self._records: Collection[PaymentMethodRecord] = Collection(
+            capacity=config.capacity, indexes={"customer": lambda method: method["customer"]}
+        )
 
     def mint(
         self,
@@ -77,6 +113,7 @@ class PaymentMethods:
         exp_month: int = 12,
         exp_year: int | None = None,
         metadata: dict[str, str] | None = None,
+        allow_redisplay: str = "unspecified",
     ) -> PaymentMethodRecord:
         """A new PaymentMethod: using ``pm_card_visa`` makes one each time."""
         given = billing or {}
@@ -85,6 +122,7 @@ class PaymentMethods:
         data = build(
             "payment_method",
             id=self._ids.new("pm"),
+            allow_redisplay=allow_redisplay,
             billing_details=details,
             created=self._clock.timestamp(),
             metadata=metadata or {},
@@ -117,15 +155,126 @@ class PaymentMethods:
         record = self._records.find(id)
         if record is None:
             raise no_such("PaymentMethod", id, param, status=400)
+        if record.spent and record.data["customer"] is None:
+            raise ApiError(400, _PREVIOUSLY_USED, param=param)
+        return record
+
+    # Customers' own (https://docs.stripe.com/api/payment_methods/attach)
+
+    def attachable(self, id: str) -> PaymentMethodRecord:
+        """The method to attach. A card that simulates an issuer's decline cannot be attached.
+
+        https://docs.stripe.com/testing#declined-payments
+        """
+        instrument = instruments.by_id(id)
+        record = self.mint(instrument) if instrument is not None else self._records.find(id)
+        if record is None:
+            raise no_such("PaymentMethod", id, "payment_method")
+        decline = record.instrument.attach_decline
+        if decline is not None:
+            raise ApiError(
+                402,
+                decline.message,
+                type="card_error",
+                code=decline.code,
+                decline_code=decline.decline_code,
+                advice_code=decline.advice_code,
+                network_decline_code=decline.network_decline_code,
+            )
+        return record
+
+    def attach_to(self, record: PaymentMethodRecord, customer_id: str) -> None:
+        """Again to the same customer is nothing new; a spent or foreign one is refused."""
+        method = record.data
+        if method["customer"] == customer_id:
+            return
+        if method["customer"] is not None:
+            raise ApiError(
+                400, "The payment method you provided has already been attached to a customer."
+            )
         if record.spent:
+            raise ApiError(400, _PREVIOUSLY_USED)
+        method["customer"] = customer_id
+        if record.instrument.type == CARD:
+            method["card"]["checks"]["cvc_check"] = record.instrument.check("cvc_check")
+        self._records.reindex(record)
+        self._events.emit("payment_method.attached", method)
+
+    def detach(self, params: Params, id: str) -> StripeObject:
+        record = self._named(id)
+        if record.data["customer"] is None:
             raise ApiError(
                 400,
-                "The provided PaymentMethod was previously used with a PaymentIntent without "
-                "Customer attachment, shared with a connected account without Customer attachment, "
-                "or was detached from a Customer. It may not be used again. To use a PaymentMethod "
-                "multiple times, you must attach it to a Customer first.",
+                "The payment method you provided is not attached to a customer so detachment is "
+                "impossible.",
+            )
+        self._detach(record)
+        return record.data
+
+    def detach_all(self, customer_id: str) -> None:
+        for record in list(self._records.by("customer", customer_id)):
+            if record.data["customer"] == customer_id:
+                self._detach(record)
+
+    def check_owner(self, id: str, customer_id: str, param: str) -> None:
+        record = self._records.find(id)
+        if record is None:
+            raise no_such("PaymentMethod", id, param, status=400)
+        if record.data["customer"] != customer_id:
+            raise ApiError(
+                400,
+                f"The customer does not have a payment method with the ID {id}. The payment method "
+                "must be attached to the customer.",
+                code="resource_missing",
                 param=param,
             )
+
+    def list_of(self, customer_id: str | None, params: Params, url: str) -> StripeObject:
+        within = self._records.by("customer", customer_id) if customer_id is not None else ()
+        filters = [
+            having(name, value)
+            for name, value in {**params, "customer": customer_id}.items()
+            if name in ("allow_redisplay", "customer", "type")
+        ]
+        return list_page(
+            self._records, params, url, noun="PaymentMethod", within=within, filters=filters
+        )
+
+    def update(self, params: Params, id: str) -> StripeObject:
+        """https://docs.stripe.com/api/payment_methods/update: only what a customer has saved."""
+        method = self._named(id).data
+        if method["customer"] is None:
+            raise ApiError(
+                400,
+                "You must save this PaymentMethod to a customer before you can update it.",
+            )
+        changed = copy_json(method)
+        if "allow_redisplay" in params:
+            changed["allow_redisplay"] = params["allow_redisplay"]
+        details = params.get("billing_details") or {}
+        for name, value in details.items():
+            if name == "address":
+                value = whole_address(value, changed["billing_details"]["address"])
+            changed["billing_details"][name] = value
+        if "card" in params and method["type"] == CARD:
+            changed["card"].update(params["card"])
+        changed["metadata"] = merge_metadata(method["metadata"], params.get("metadata"))
+        before = changes(method, changed)
+        if before:
+            method.update(changed)
+            self._events.emit("payment_method.updated", method, previous=before)
+        return method
+
+    def _detach(self, record: PaymentMethodRecord) -> None:
+        previous = record.data["customer"]
+        record.data["customer"] = None
+        record.spent = True
+        self._events.emit("payment_method.detached", record.data, previous={"customer": previous})
+
+    def _named(self, id: str) -> PaymentMethodRecord:
+        record = self._records.find(id)
+        if record is None:
+            raise no_such("PaymentMethod", id, "payment_method")
         return record
 
     def find(self, id: str) -> PaymentMethodRecord | None:
@@ -172,6 +321,7 @@ class PaymentMethods:
             exp_month=card["exp_month"],
             exp_year=year,
             metadata=merge_metadata({}, params.get("metadata")),
+            allow_redisplay=params.get("allow_redisplay", "unspecified"),
         ).data
 
     def retrieve(self, params: Params, id: str) -> StripeObject:

@@ -43,6 +43,7 @@ CREATE: dict[str, Kind] = {
     "refund_application_fee": NotSimulated(("false",)),
     "reverse_transfer": NotSimulated(("false",)),
 }
+_DETAILS_SECONDS = 30 * 24 * 3600
 UPDATE: dict[str, Kind] = {"metadata": Metadata(), "expand": EXPAND}
 CANCEL: dict[str, Kind] = {"expand": EXPAND}
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
@@ -162,14 +163,40 @@ class Refunds:
         return record.data
 
     def cancel(self, params: Params, id: str) -> StripeObject:
-        """Only a refund that waits for the customer's bank details can be canceled by the API."""
+        """Only a refund that waits for the customer's bank details can be canceled by the API.
+
+        https://docs.stripe.com/api/refunds/cancel
+        """
         record = self.named(id)
-        raise ApiError(
-            400,
-            f"Refund {id} could not be canceled because it has a status of "
-            f"{record.data['status']}. Only a refund with a status of requires_action may be "
-            "canceled.",
+        if record.data["status"] != "requires_action":
+            raise ApiError(
+                400,
+                f"Refund {id} could not be canceled because it has a status of "
+                f"{record.data['status']}. Only a refund with a status of requires_action may be "
+                "canceled.",
+            )
+        self._give_back(record, "canceled")
+        return record.data
+
+    def require_action(self, id: str) -> StripeObject:
+        """The customer is asked by e-mail where the money should go."""
+        record = self._in_status(id, ("pending",))
+        self._clock.cancel(record.timer)
+        now = self._clock.timestamp()
+        address = record.data.get("instructions_email") or "customer@example.com"
+        record.data.pop("pending_reason", None)
+        record.data.update(
+            status="requires_action",
+            next_action={
+                "display_details": {
+                    "email_sent": {"email_sent_at": now, "email_sent_to": address},
+                    "expires_at": now + _DETAILS_SECONDS,
+                },
+                "type": "display_details",
+            },
         )
+        self._updated(record, {"status": "pending"})
+        return record.data
 
     def of_charge(self, charge_id: str) -> StripeObject:
         """The ``refunds`` list that a charge shows when it is expanded."""
@@ -191,33 +218,22 @@ class Refunds:
         return record
 
     def succeed(self, id: str) -> StripeObject:
-        """The bank took a pending refund."""
-        record = self._in_status(id, ("pending",))
+        """The bank took a pending refund, or the customer told where it should go."""
+        record = self._in_status(id, ("pending", "requires_action"))
         self._clock.cancel(record.timer)
+        previous = {"status": record.data["status"]}
         record.data["status"] = "succeeded"
         record.data.pop("pending_reason", None)
-        self._updated(record, {"status": "pending"})
+        record.data.pop("next_action", None)
+        self._updated(record, previous)
         return record.data
 
     def fail(self, id: str, reason: str = "expired_or_canceled_card") -> StripeObject:
         """The money came back: the charge counts as that much less refunded."""
-        record = self._in_status(id, ("pending", "succeeded"))
-        self._clock.cancel(record.timer)
-        refund = record.data
-        previous: StripeObject = {"status": refund["status"]}
-        refund.update(
-            status="failed",
-            failure_reason=reason,
-            failure_balance_transaction=self._ledger.record(
-                "refund_failure", id, refund["amount"], refund["currency"]
-            ),
-        )
-        refund.pop("pending_reason", None)
-        before = self._charges.change_refunded(record.charge, -refund["amount"])
-        self._events.emit("refund.failed", refund)
-        self._updated(record, previous)
-        self._events.emit("charge.updated", record.charge.data, previous=before)
-        return refund
+        record = self._in_status(id, ("pending", "requires_action", "succeeded"))
+        record.data["failure_reason"] = reason
+        self._give_back(record, "failed")
+        return record.data
 
     def _charge_of(self, params: Params) -> ChargeRecord:
         if "charge" in params:
@@ -267,6 +283,7 @@ class Refunds:
             charge=charge.id,
             created=self._clock.timestamp(),
             currency=currency,
+            customer=charge.data["customer"],
             destination_details=(
                 {
                     "card": {
@@ -319,6 +336,25 @@ class Refunds:
                 self.fail(id)
 
         record.timer = self._clock.call_later(self._config.refund_settle_seconds, settle)
+
+    def _give_back(self, record: RefundRecord, status: str) -> None:
+        """The money of a failed or canceled refund is the merchant's again."""
+        self._clock.cancel(record.timer)
+        refund = record.data
+        previous: StripeObject = {"status": refund["status"]}
+        refund.update(
+            status=status,
+            failure_balance_transaction=self._ledger.record(
+                "refund_failure", record.id, refund["amount"], refund["currency"]
+            ),
+        )
+        refund.pop("pending_reason", None)
+        refund.pop("next_action", None)
+        before = self._charges.change_refunded(record.charge, -refund["amount"])
+        if status == "failed":
+            self._events.emit("refund.failed", refund)
+        self._updated(record, previous)
+        self._events.emit("charge.updated", record.charge.data, previous=before)
 
     def _in_status(self, id: str, statuses: tuple[str, ...]) -> RefundRecord:
         record = self.named(id)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from stripe_sandbox import (
     charges,
     checkout_session_params,
+    customers,
     disputes,
+    early_fraud_warnings,
     events,
     ledger,
     payment_intent_params,
     payment_methods,
     refunds,
+    webhook_endpoints,
 )
 from stripe_sandbox.objects import StripeObject
 from stripe_sandbox.params import Kind, Params
@@ -141,6 +144,49 @@ def build_routes(s: Sandbox) -> RouteTable:
             ("GET", "/v1/payment_methods/*"): Route(
                 payment_methods.RETRIEVE, lambda c: s.payment_methods.retrieve(c.params, c.id)
             ),
+            ("POST", "/v1/payment_methods/*"): Route(
+                payment_methods.UPDATE, lambda c: s.payment_methods.update(c.params, c.id)
+            ),
+            ("GET", "/v1/payment_methods"): Route(
+                customers.METHODS_BY_PARAM, lambda c: s.customers.list_methods(c.params)
+            ),
+            ("POST", "/v1/payment_methods/*/attach"): Route(
+                customers.ATTACH, lambda c: s.customers.attach_method(c.params, c.id)
+            ),
+            ("POST", "/v1/payment_methods/*/detach"): Route(
+                payment_methods.DETACH, lambda c: s.payment_methods.detach(c.params, c.id)
+            ),
+            ("POST", "/v1/customers"): Route(
+                customers.CREATE, lambda c: s.customers.create(c.params)
+            ),
+            ("GET", "/v1/customers"): Route(customers.LIST, lambda c: s.customers.list(c.params)),
+            ("GET", "/v1/customers/*"): Route(
+                customers.RETRIEVE, lambda c: s.customers.retrieve(c.params, c.id)
+            ),
+            ("POST", "/v1/customers/*"): Route(
+                customers.UPDATE, lambda c: s.customers.update(c.params, c.id)
+            ),
+            ("DELETE", "/v1/customers/*"): Route(
+                customers.DELETE, lambda c: s.customers.delete(c.params, c.id)
+            ),
+            ("GET", "/v1/customers/*/payment_methods"): Route(
+                customers.METHODS, lambda c: s.customers.list_methods(c.params, c.id)
+            ),
+            ("POST", "/v1/webhook_endpoints"): Route(
+                webhook_endpoints.CREATE, lambda c: s.webhook_endpoints.create(c.params)
+            ),
+            ("GET", "/v1/webhook_endpoints"): Route(
+                webhook_endpoints.LIST, lambda c: s.webhook_endpoints.list(c.params)
+            ),
+            ("GET", "/v1/webhook_endpoints/*"): Route(
+                webhook_endpoints.RETRIEVE, lambda c: s.webhook_endpoints.retrieve(c.params, c.id)
+            ),
+            ("POST", "/v1/webhook_endpoints/*"): Route(
+                webhook_endpoints.UPDATE, lambda c: s.webhook_endpoints.update(c.params, c.id)
+            ),
+            ("DELETE", "/v1/webhook_endpoints/*"): Route(
+                webhook_endpoints.DELETE, lambda c: s.webhook_endpoints.delete(c.params, c.id)
+            ),
             ("GET", "/v1/events"): Route(events.LIST, lambda c: s.events.list(c.params)),
             ("GET", "/v1/events/*"): Route(
                 events.RETRIEVE, lambda c: s.events.retrieve(c.params, c.id)
@@ -149,8 +195,24 @@ def build_routes(s: Sandbox) -> RouteTable:
             ("GET", "/v1/disputes/*"): Route(
                 disputes.RETRIEVE, lambda c: s.disputes.retrieve(c.params, c.id)
             ),
+            ("POST", "/v1/disputes/*"): Route(
+                disputes.UPDATE, lambda c: s.disputes.update(c.params, c.id)
+            ),
+            ("POST", "/v1/disputes/*/close"): Route(
+                disputes.CLOSE, lambda c: s.disputes.accept(c.params, c.id)
+            ),
+            ("GET", "/v1/radar/early_fraud_warnings"): Route(
+                early_fraud_warnings.LIST, lambda c: s.early_fraud_warnings.list(c.params)
+            ),
+            ("GET", "/v1/radar/early_fraud_warnings/*"): Route(
+                early_fraud_warnings.RETRIEVE,
+                lambda c: s.early_fraud_warnings.retrieve(c.params, c.id),
+            ),
             ("GET", "/v1/balance"): Route(
                 ledger.RETRIEVE, lambda c: s.ledger.retrieve_balance(c.params)
+            ),
+            ("GET", "/v1/balance_transactions"): Route(
+                ledger.LIST, lambda c: s.ledger.list_transactions(c.params)
             ),
             ("GET", "/v1/balance_transactions/*"): Route(
                 ledger.RETRIEVE, lambda c: s.ledger.retrieve_transaction(c.params, c.id)

@@ -11,7 +11,9 @@ from stripe_sandbox.charges import ChargeRecord, Charges
 from stripe_sandbox.checkout_sessions import CheckoutSessions, PagePayment
 from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
+from stripe_sandbox.customers import Customers
 from stripe_sandbox.disputes import Disputes
+from stripe_sandbox.early_fraud_warnings import EarlyFraudWarnings
 from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.expansion import Expander, Resolver
@@ -20,10 +22,14 @@ from stripe_sandbox.idempotency import IdempotencyKeys
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.ledger import Ledger
 from stripe_sandbox.objects import StripeObject
-from stripe_sandbox.payment_intents import Outcome, PaymentIntentRecord, PaymentIntents
+from stripe_sandbox.payment_intents import Outcome, PaymentIntents
 from stripe_sandbox.payment_methods import PaymentMethods
+from stripe_sandbox.rate_limit import RateLimiter
 from stripe_sandbox.refunds import Refunds
 from stripe_sandbox.requests import RequestLog
+from stripe_sandbox.spread import Spread, seeded
+from stripe_sandbox.trouble import add_trouble
+from stripe_sandbox.webhook_endpoints import WebhookEndpoints
 from stripe_sandbox.webhooks import WebhookDispatcher
 
 
@@ -44,24 +50,36 @@ class Sandbox:
         self.clock = clock = Clock()
         self.ids = ids = IdFactory(config.seed)
         self.events = events = EventLog(config, clock, ids)
-        self.webhooks = WebhookDispatcher(config, events, ids, webhook_transport)
-        self.faults = FaultPlan()
+        self.webhooks = WebhookDispatcher(config, clock, events, ids, webhook_transport)
+        self.webhook_endpoints = WebhookEndpoints(ids, self.webhooks)
+        self.faults = FaultPlan(seeded(config.seed, "faults"))
+        self.limiter = RateLimiter(config.rate_limit)
+        self._latency = Spread.of(config.latency)
+        self._chance = seeded(config.seed, "latency")
         self.requests = RequestLog(config.request_capacity)
         self.idempotency = IdempotencyKeys(clock, config.capacity)
         self.ledger = ledger = Ledger(config, clock, ids)
-        self.payment_methods = PaymentMethods(config, clock, ids)
+        self.payment_methods = PaymentMethods(config, clock, ids, events)
+        self.customers = Customers(config, clock, ids, events, self.payment_methods)
         self.charges = Charges(config, clock, ids, events, ledger)
         self.payment_intents = PaymentIntents(
-            config, clock, ids, events, self.payment_methods, self.charges, self.page_url
+            config,
+            clock,
+            ids,
+            events,
+            self.payment_methods,
+            self.customers,
+            self.charges,
+            self.page_url,
         )
         self.disputes = Disputes(config, clock, ids, events, ledger, self.charges)
+        self.early_fraud_warnings = EarlyFraudWarnings(config, clock, ids, events, self.charges)
         self.refunds = Refunds(
             config, clock, ids, events, ledger, self.charges, self.payment_intents, self.disputes
         )
         self.checkout_sessions = CheckoutSessions(
-            config, clock, ids, events, self.payment_intents, self.page_url
+            config, clock, ids, events, self.customers, self.payment_intents, self.page_url
         )
-        self.payment_intents.on_paid.append(self._dispute_by_card)
         self.expander = Expander(self._resolvers())
         self._timers: asyncio.Task[None] | None = None
 
@@ -87,6 +105,14 @@ class Sandbox:
             await timers
         await self.webhooks.aclose()
 
+    def latency(self) -> float:
+        """Seconds that the next API request takes longer than its work."""
+        return self._latency.draw(self._chance)
+
+    def add_trouble(self, text: str) -> None:
+        """Trouble by chance, as ``--trouble`` takes it: see ``stripe_sandbox.trouble``."""
+        add_trouble(text, self.faults, self.webhooks.faults)
+
     def page_url(self, path: str) -> str:
         return self.public_url.rstrip("/") + path
 
@@ -105,7 +131,8 @@ class Sandbox:
         session = self.checkout_sessions.named(session_id).data
         if session["status"] != "open":
             raise ApiError(400, f"This Checkout Session has a status of `{session['status']}`.")
-        address = email or session["customer_email"] or "customer@example.com"
+        known = (session["customer_details"] or {}).get("email")
+        address = email or session["customer_email"] or known or "customer@example.com"
         instrument = instruments.by_id(payment_method)
         if instrument is None:
             raise no_such("PaymentMethod", payment_method, "payment_method", status=400)
@@ -132,6 +159,10 @@ class Sandbox:
     def fail_refund(self, refund_id: str, reason: str = "expired_or_canceled_card") -> StripeObject:
         """A pending or even succeeded refund comes back."""
         return self.refunds.fail(refund_id, reason)
+
+    def require_refund_details(self, refund_id: str) -> StripeObject:
+        """A pending refund waits for the customer to say where the money should go."""
+        return self.refunds.require_action(refund_id)
 
     def open_dispute(
         self,
@@ -185,16 +216,6 @@ class Sandbox:
             raise no_such("charge", charge, "charge")
         return record
 
-    def _dispute_by_card(self, intent: PaymentIntentRecord) -> None:
-        if intent.status != "succeeded":
-            return
-        charge = self.charges.find(intent.data["latest_charge"])
-        if charge is not None and charge.method.instrument.dispute is not None:
-            instrument = charge.method.instrument
-            self.disputes.open(
-                charge, reason=instrument.dispute or "general", inquiry=instrument.inquiry
-            )
-
     def _resolvers(self) -> dict[tuple[str, str], Resolver]:
         def intent(holder: StripeObject) -> StripeObject | None:
             record = self.payment_intents.find(holder["payment_intent"] or "")
@@ -220,17 +241,26 @@ class Sandbox:
         def product(holder: StripeObject) -> StripeObject | None:
             return self.checkout_sessions.product(holder["product"])
 
+        def customer(holder: StripeObject) -> StripeObject | None:
+            record = self.customers.find(holder["customer"] or "")
+            return None if record is None else record.data
+
+        def source(holder: StripeObject) -> StripeObject | None:
+            id: str = holder["source"] or ""
+            found = self.charges.find(id) or self.refunds.find(id) or self.disputes.find(id)
+            return None if found is None else found.data
+
         def nothing(holder: StripeObject) -> StripeObject | None:
             return None
 
         return {
             ("payment_intent", "latest_charge"): charge_in("latest_charge"),
             ("payment_intent", "payment_method"): method,
-            ("payment_intent", "customer"): nothing,
+            ("payment_intent", "customer"): customer,
             ("payment_intent", "review"): nothing,
             ("charge", "payment_intent"): intent,
             ("charge", "balance_transaction"): transaction_in("balance_transaction"),
-            ("charge", "customer"): nothing,
+            ("charge", "customer"): customer,
             ("charge", "refunds"): lambda holder: self.refunds.of_charge(holder["id"]),
             ("refund", "charge"): charge_in("charge"),
             ("refund", "payment_intent"): intent,
@@ -239,10 +269,15 @@ class Sandbox:
                 "failure_balance_transaction"
             ),
             ("checkout.session", "payment_intent"): intent,
-            ("checkout.session", "customer"): nothing,
+            ("checkout.session", "customer"): customer,
+            ("refund", "customer"): customer,
+            ("refund", "payment_method"): method,
+            ("payment_method", "customer"): customer,
+            ("radar.early_fraud_warning", "charge"): charge_in("charge"),
+            ("radar.early_fraud_warning", "payment_intent"): intent,
             ("checkout.session", "line_items"): line_items,
             ("price", "product"): product,
             ("dispute", "charge"): charge_in("charge"),
             ("dispute", "payment_intent"): intent,
-            ("balance_transaction", "source"): charge_in("source"),
+            ("balance_transaction", "source"): source,
         }

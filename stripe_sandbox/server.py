@@ -7,13 +7,25 @@ from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
 
-from stripe_sandbox.app import create_app
+from stripe_sandbox.app import SandboxApp, create_app
 from stripe_sandbox.config import DEFAULT_HOST
 from stripe_sandbox.sandbox import Sandbox
 
 _STOP_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: closing first would race with their next POST."""
+
+
+class ProgramServer(uvicorn.Server):
+    """A uvicorn server that does not wait for a dashboard that somebody has left open."""
+
+    def __init__(self, config: uvicorn.Config, app: SandboxApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stop_streams()
+        await super().shutdown(sockets)
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -29,6 +41,7 @@ class _EmbeddedServer(uvicorn.Server):
         await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stop_streams()
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -41,8 +54,9 @@ class _EmbeddedServer(uvicorn.Server):
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, app: SandboxApp) -> None:
         super().__init__(config)
+        self._app = app
         self.running = asyncio.Event()
         self.stopping = asyncio.Event()
 
@@ -56,8 +70,9 @@ async def serve(sandbox: Sandbox, *, host: str = DEFAULT_HOST, port: int = 0) ->
         base_url = f"http://{host}:{listener.getsockname()[1]}"
         if sandbox.config.public_url is None:
             sandbox.public_url = base_url
+        app = create_app(sandbox)
         config = uvicorn.Config(
-            create_app(sandbox),
+            app,
             lifespan="on",
             log_config=None,
             log_level="warning",
@@ -65,7 +80,7 @@ async def serve(sandbox: Sandbox, *, host: str = DEFAULT_HOST, port: int = 0) ->
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        server = _EmbeddedServer(config)
+        server = _EmbeddedServer(config, app)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="sandbox-server")
         ready = asyncio.create_task(server.running.wait())
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)

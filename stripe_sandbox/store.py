@@ -70,7 +70,13 @@ class Collection(Generic[R]):
         return self._order[0] if self._order else None
 
     def evict_oldest(self) -> None:
-        record = self._order.pop(0)
+        self._forget(self._order.pop(0))
+
+    def remove(self, record: R) -> None:
+        del self._order[bisect_left(self._order, record.position, key=_position)]
+        self._forget(record)
+
+    def _forget(self, record: R) -> None:
         del self._by_id[record.id]
         for entry in self._entries.pop(record.id, ()):
             bucket = self._buckets[entry]
@@ -82,13 +88,22 @@ class Collection(Generic[R]):
 
     def reindex(self, record: R) -> None:
         """Put a record where an indexed key that it has gained says (keys are never lost)."""
-        entries = self._entries.setdefault(record.id, set())
+        entries = self._entries.get(record.id)
         for name, key_of in self._keys.items():
             value = key_of(record.data)
-            if value is None or (name, value) in entries:
+            if value is None:
                 continue
-            entries.add((name, value))
-            insort(self._buckets.setdefault((name, value), []), record, key=_position)
+            entry = (name, value)
+            if entries is None:
+                entries = self._entries[record.id] = set()
+            elif entry in entries:
+                continue
+            entries.add(entry)
+            bucket = self._buckets.get(entry)
+            if bucket is None:
+                self._buckets[entry] = [record]
+            else:
+                insort(bucket, record, key=_position)
 
     def by(self, index: str, value: str) -> Sequence[R]:
         """Records with that indexed key, oldest first."""

@@ -8,18 +8,25 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import SandboxConfig, WebhookEndpointConfig
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.objects import StripeObject
+from stripe_sandbox.objects import StripeObject, build
+from stripe_sandbox.spread import seeded
+from stripe_sandbox.store import Collection, Record
+from stripe_sandbox.webhook_faults import WebhookFault, WebhookFaultKind, WebhookFaultPlan
 
 logger = logging.getLogger("stripe_sandbox.webhooks")
+
+_KEPT_OF_AN_ANSWER = 1_000
+"""Characters of an endpoint's answer that are kept for people to read."""
 
 
 def sign(payload: bytes, secrets: Iterable[str], timestamp: int) -> str:
@@ -38,7 +45,10 @@ def sign(payload: bytes, secrets: Iterable[str], timestamp: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One POST to one endpoint. ``status`` is None when no answer came; then ``error`` says why."""
+    """One POST to one endpoint. ``status`` is None when no answer came; then ``error`` says why.
+
+    ``body`` is the beginning of the answer.
+    """
 
     event_id: str
     event_type: str
@@ -49,6 +59,7 @@ class DeliveryAttempt:
     seconds: float
     status: int | None
     error: str | None
+    body: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -65,6 +76,7 @@ class DeliveryAttempt:
             "seconds": round(self.seconds, 4),
             "status": self.status,
             "error": self.error,
+            "body": self.body,
             "succeeded": self.succeeded,
         }
 
@@ -75,21 +87,21 @@ class _Delivery:
     attempts: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Endpoint:
-    """An endpoint, its queue and the deliveries that wait for their next try."""
+class Endpoint(Record):
+    """An endpoint, its queue and the deliveries that wait for their turn or their next try."""
 
-    id: str
-    config: WebhookEndpointConfig
-    queue: deque[_Delivery] = field(default_factory=deque)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: dict[asyncio.TimerHandle, _Delivery] = field(default_factory=dict)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    acknowledged: set[str] = field(default_factory=set)
+    def __init__(self, data: StripeObject, config: WebhookEndpointConfig) -> None:
+        super().__init__(data)
+        self.config = config
+        self.queue: deque[_Delivery] = deque()
+        self.ready = asyncio.Event()
+        self.waiting: dict[asyncio.TimerHandle, _Delivery] = {}
+        self.tasks: list[asyncio.Task[None]] = []
+        self.acknowledged: set[str] = set()
 
     def wants(self, type: str) -> bool:
         enabled = self.config.enabled_events
-        return "*" in enabled or type in enabled
+        return ("*" in enabled or type in enabled) and self.data["status"] == "enabled"
 
 
 class WebhookDispatcher:
@@ -98,16 +110,22 @@ class WebhookDispatcher:
     def __init__(
         self,
         config: SandboxConfig,
+        clock: Clock,
         events: EventLog,
         ids: IdFactory,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._config = config
+        self._clock = clock
         self._events = events
         self._ids = ids
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        self._endpoints: list[Endpoint] = []
+        # The API refuses a seventeenth; whoever runs the sandbox may add more.
+        self.registry: Collection[Endpoint] = Collection(capacity=1_000)
+        self.faults = WebhookFaultPlan(seeded(config.seed, "webhooks"))
+        """What happens to deliveries, on demand or by chance."""
+        self._twinning = False
         self._running = False
         self._paused = False
         self._outstanding = 0
@@ -120,7 +138,7 @@ class WebhookDispatcher:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return tuple(self._endpoints)
+        return tuple(self.registry)
 
     @property
     def paused(self) -> bool:
@@ -131,25 +149,42 @@ class WebhookDispatcher:
         """Deliveries neither acknowledged nor given up."""
         return self._outstanding
 
-    def add_endpoint(self, config: WebhookEndpointConfig) -> Endpoint:
+    def add_endpoint(
+        self,
+        config: WebhookEndpointConfig,
+        *,
+        description: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Endpoint:
         """Events from now on are delivered here too."""
-        endpoint = Endpoint(self._ids.new("we"), config)
-        self._endpoints.append(endpoint)
+        data = build(
+            "webhook_endpoint",
+            id=self._ids.new("we"),
+            api_version=config.api_version,
+            created=self._clock.timestamp(),
+            description=description,
+            enabled_events=list(config.enabled_events),
+            metadata=metadata or {},
+            url=config.url,
+        )
+        endpoint = self.registry.add(Endpoint(data, config))
         if self._running:
             self._start_workers(endpoint)
         return endpoint
 
     def remove_endpoint(self, endpoint_id: str) -> None:
         """Forget an endpoint and what was still to be delivered there."""
-        for endpoint in [e for e in self._endpoints if e.id == endpoint_id]:
-            self._drop(endpoint)
-            self._endpoints.remove(endpoint)
-            for task in endpoint.tasks:
-                task.cancel()
+        endpoint = self.registry.find(endpoint_id)
+        if endpoint is None:
+            return
+        self._drop(endpoint)
+        self.registry.remove(endpoint)
+        for task in endpoint.tasks:
+            task.cancel()
 
     def start(self) -> None:
         self._running = True
-        for endpoint in self._endpoints:
+        for endpoint in self.registry:
             self._start_workers(endpoint)
 
     async def aclose(self) -> None:
@@ -159,11 +194,11 @@ class WebhookDispatcher:
                 async with asyncio.timeout(self._config.shutdown_drain_seconds):
                     await self._idle.wait()
         self._running = False
-        tasks = [task for endpoint in self._endpoints for task in endpoint.tasks]
+        tasks = [task for endpoint in self.registry for task in endpoint.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for endpoint in self._endpoints:
+        for endpoint in self.registry:
             endpoint.tasks.clear()
             self._drop(endpoint)
         if self._client is not None:
@@ -180,18 +215,18 @@ class WebhookDispatcher:
     def pause(self) -> None:
         """Hold deliveries back; events keep queueing. One already on its way arrives."""
         self._paused = True
-        for endpoint in self._endpoints:
+        for endpoint in self.registry:
             endpoint.ready.clear()
 
     def resume(self) -> None:
         self._paused = False
-        for endpoint in self._endpoints:
+        for endpoint in self.registry:
             self._wake(endpoint)
 
     def release(self, event_ids: Sequence[str]) -> None:
         """Resume with these events first, in this order; the others follow in theirs."""
         rank = {event_id: position for position, event_id in enumerate(event_ids)}
-        for endpoint in self._endpoints:
+        for endpoint in self.registry:
             ordered = sorted(endpoint.queue, key=lambda d: rank.get(d.event["id"], len(rank)))
             endpoint.queue = deque(ordered)
         self.resume()
@@ -201,14 +236,14 @@ class WebhookDispatcher:
         event = self._events.find(event_id)
         if event is None:
             raise KeyError(event_id)
-        chosen = [e for e in self._endpoints if endpoint_id is None or e.id == endpoint_id]
+        chosen = [e for e in self.registry if endpoint_id is None or e.id == endpoint_id]
         for endpoint in chosen:
             self._enqueue(endpoint, _Delivery(event))
         return len(chosen)
 
     def drop_pending(self) -> int:
         """Lose every delivery that has not been made, as in an outage. Answers how many."""
-        return sum(self._drop(endpoint) for endpoint in self._endpoints)
+        return sum(self._drop(endpoint) for endpoint in self.registry)
 
     def pending(self) -> list[StripeObject]:
         """The deliveries still to be made, in order, retries last."""
@@ -219,15 +254,43 @@ class WebhookDispatcher:
                 "type": delivery.event["type"],
                 "attempts": delivery.attempts,
             }
-            for endpoint in self._endpoints
+            for endpoint in self.registry
             for delivery in [*endpoint.queue, *endpoint.waiting.values()]
         ]
 
     def _accept(self, event: StripeObject) -> None:
-        interested = [e for e in self._endpoints if e.wants(event["type"])]
+        interested = [e for e in self.registry if e.wants(event["type"])]
         event["pending_webhooks"] = len(interested)
-        for endpoint in interested:
-            self._enqueue(endpoint, _Delivery(event))
+        if not interested:
+            return
+        struck = self.faults.strike(event["type"]) if self.faults and not self._twinning else {}
+        if "drop" not in struck:
+            copies = 2 if "duplicate" in struck else 1
+            for endpoint in interested:
+                for _ in range(copies):
+                    self._send(endpoint, _Delivery(event), struck)
+        if "twin" in struck:
+            self._twinning = True
+            try:
+                self._events.tell_again(event)
+            finally:
+                self._twinning = False
+
+    def _send(
+        self,
+        endpoint: Endpoint,
+        delivery: _Delivery,
+        struck: Mapping[WebhookFaultKind, WebhookFault],
+    ) -> None:
+        chance = self.faults.chance
+        if "delay" in struck and len(endpoint.waiting) < self._config.capacity:
+            self._outstanding += 1
+            self._idle.clear()
+            self._enqueue_later(endpoint, delivery, struck["delay"].seconds.draw(chance))
+            return
+        self._enqueue(endpoint, delivery)
+        if "reorder" in struck and len(endpoint.queue) > 1:
+            endpoint.queue.insert(chance.randrange(len(endpoint.queue)), endpoint.queue.pop())
 
     def _enqueue(self, endpoint: Endpoint, delivery: _Delivery) -> None:
         self._outstanding += 1
@@ -280,7 +343,9 @@ class WebhookDispatcher:
 
     async def _attempt(self, endpoint: Endpoint, delivery: _Delivery) -> DeliveryAttempt:
         event = delivery.event
-        payload = json.dumps(event, indent=2, ensure_ascii=False).encode()
+        version = endpoint.config.api_version
+        body = event if version is None else {**event, "api_version": version}
+        payload = json.dumps(body, indent=2, ensure_ascii=False).encode()
         at = time.time()
         secrets = [endpoint.config.secret, *endpoint.config.rolled_secrets]
         headers = {
@@ -290,14 +355,14 @@ class WebhookDispatcher:
             "Stripe-Signature": sign(payload, secrets, int(at)),
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
         }
-        status, error = None, None
+        status, error, answer = None, None, ""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._config.webhook_timeout):
                 response = await self._http().post(
                     endpoint.config.url, content=payload, headers=headers
                 )
-            status = response.status_code
+            status, answer = response.status_code, response.text[:_KEPT_OF_AN_ANSWER]
         except TimeoutError:
             error = f"no answer within {self._config.webhook_timeout} s"
         except Exception as failure:
@@ -315,6 +380,7 @@ class WebhookDispatcher:
             seconds=time.perf_counter() - started,
             status=status,
             error=error,
+            body=answer,
         )
 
     def _http(self) -> httpx.AsyncClient:
@@ -336,7 +402,10 @@ class WebhookDispatcher:
                 }
 
     def _retry_later(self, endpoint: Endpoint, delivery: _Delivery) -> None:
-        wait = self._config.retry_schedule[delivery.attempts - 1]
+        self._enqueue_later(endpoint, delivery, self._config.retry_schedule[delivery.attempts - 1])
+
+    def _enqueue_later(self, endpoint: Endpoint, delivery: _Delivery, wait: float) -> None:
+        """A delivery that already counts as outstanding."""
         handle: asyncio.TimerHandle
 
         def requeue() -> None:

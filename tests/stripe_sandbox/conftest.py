@@ -4,8 +4,10 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -141,6 +143,7 @@ def configured(**changes: Any) -> SandboxConfig:
         "retry_schedule": (0.01, 0.01),
         "delayed_payment_seconds": None,
         "refund_settle_seconds": None,
+        "dispute_settle_seconds": 5,
         "balance_transaction_seconds": 600,
         **changes,
     }
@@ -162,6 +165,48 @@ async def start() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
             return await stack.enter_async_context(running(configured(**changes)))
 
         yield enter
+
+
+class Ask:
+    """One SDK call by name, ``ask("payment_intents.create", {...})``, by either kind of client."""
+
+    def __init__(self, rig: Rig, sync: stripe.StripeClient | None, thread: Executor) -> None:
+        self._rig = rig
+        self._sync = sync
+        self._thread = thread
+
+    async def __call__(self, name: str, *arguments: Any) -> Any:
+        client = self._rig.client if self._sync is None else self._sync
+        *services, method = name.split(".")
+        service = client.v1
+        for part in services:
+            service = getattr(service, part)
+        if self._sync is None:
+            return await getattr(service, f"{method}_async")(*arguments)
+        call = partial(getattr(service, method), *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def refused(self, name: str, *arguments: Any) -> Any:
+        """The exception that the SDK raises."""
+        with pytest.raises(stripe.StripeError) as refusal:
+            await self(name, *arguments)
+        return refusal.value
+
+
+@pytest.fixture(params=["async", "sync"])
+async def ask(request: pytest.FixtureRequest, rig: Rig) -> AsyncIterator[Ask]:
+    """The SDK's asynchronous client over aiohttp, and its plain one over requests."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        if request.param == "async":
+            yield Ask(rig, None, thread)
+            return
+        http = stripe.RequestsClient()
+        client = stripe.StripeClient(
+            API_KEY, base_addresses={"api": rig.url}, http_client=http, max_network_retries=0
+        )
+        yield Ask(rig, client, thread)
+        # Its session belongs to the thread that made the calls.
+        await asyncio.get_running_loop().run_in_executor(thread, http.close)
 
 
 @pytest.fixture(name="line_item")

@@ -45,7 +45,9 @@ async def test_faults_can_be_added_listed_and_cleared(rig: Any) -> None:
         {"kind": "latency", "times": 0},
         {"kind": "latency", "path": "("},
         {"kind": "latency", "secnods": 1},
-        {"kind": "latency", "seconds": "1"},
+        {"kind": "latency", "seconds": "soon"},
+        {"kind": "latency", "seconds": "2..1"},
+        {"kind": "latency", "chance": 1.5},
         {"kind": "latency", "times": True},
     ],
 )

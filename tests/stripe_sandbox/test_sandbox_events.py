@@ -113,8 +113,8 @@ async def test_a_dispute_is_told_when_opened_and_when_closed(rig: Any) -> None:
     assert rig.sandbox.events.types()[seen:] == [
         "charge.dispute.created",
         "charge.dispute.funds_withdrawn",
-        "charge.dispute.closed",
         "charge.dispute.funds_reinstated",
+        "charge.dispute.closed",
     ]
     found = await rig.client.v1.disputes.list_async({"payment_intent": intent.id})
     assert [dispute.id for dispute in found.data] == [opened["id"]]

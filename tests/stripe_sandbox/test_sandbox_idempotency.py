@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 
@@ -175,7 +176,7 @@ async def test_a_caller_that_gave_up_finds_the_work_done(rig: Any) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.03):
             await create(rig, "k")
-    await asyncio.sleep(0.12)
+    await rig.eventually(rig.sandbox.events.all)
     found = await create(rig, "k")
     assert found.last_response.headers["idempotent-replayed"] == "true"
     assert rig.sandbox.events.types() == ["payment_intent.created"]
@@ -208,3 +209,18 @@ async def test_a_get_takes_no_notice_of_a_key(rig: Any) -> None:
         intent.id, {}, {"idempotency_key": "k"}
     )
     assert found.id == intent.id
+
+
+async def test_what_was_begun_a_day_ago_does_not_free_the_key_for_a_third(rig: Any) -> None:
+    """The first use is still running when its key is forgotten and used anew."""
+    rig.sandbox.faults.add("latency", seconds=0.1)
+    rig.sandbox.faults.add("drop_before")
+    first = asyncio.create_task(post(rig, "k"))
+    await rig.eventually(lambda: len(rig.sandbox.idempotency) == 1)
+    rig.sandbox.clock.advance(25 * 3600)
+    second = await post(rig, "k")
+    with pytest.raises(httpx.TransportError):
+        await first
+    third = await post(rig, "k")
+    assert third.json() == second.json()
+    assert rig.sandbox.events.types() == ["payment_intent.created"]

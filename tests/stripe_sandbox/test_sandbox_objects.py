@@ -52,6 +52,13 @@ async def states(rig: Any) -> dict[str, dict[str, Any]]:
     items = await v1.checkout.sessions.line_items.list_async(session.id)
     found["item"] = items.data[0].to_dict()
     found["price"] = found["item"]["price"]
+    customer = await v1.customers.create_async({"email": "jenny@example.com"})
+    found["customer"] = (await v1.customers.retrieve_async(customer.id)).to_dict()
+    [endpoint] = rig.sandbox.webhooks.endpoints
+    found["webhook_endpoint"] = endpoint.data
+    await rig.intent("pm_card_createIssuerFraudRecord")
+    warnings = await v1.radar.early_fraud_warnings.list_async()
+    found["radar.early_fraud_warning"] = warnings.data[0].to_dict()
     found["event"] = rig.sandbox.events.all()[-1]
     found["balance"] = (await rig.http.get("/v1/balance")).json()
     return found

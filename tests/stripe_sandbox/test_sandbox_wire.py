@@ -114,6 +114,19 @@ async def test_get_answers_carry_only_request_id_and_version(rig: Any) -> None:
         assert name not in answer.headers
 
 
+@pytest.mark.parametrize("version", ["latest", "2026-10", "2026-10-28.endive; x", ""])
+async def test_what_is_no_version_is_refused(rig: Any, version: str) -> None:
+    """https://docs.stripe.com/api/versioning"""
+    answer = await rig.http.get("/v1/balance", headers={"Stripe-Version": version})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"Invalid Stripe API version: {version}"
+
+
+async def test_an_older_version_is_taken_and_echoed(rig: Any) -> None:
+    answer = await rig.http.get("/v1/balance", headers={"Stripe-Version": "2024-06-20"})
+    assert (answer.status_code, answer.headers["Stripe-Version"]) == (200, "2024-06-20")
+
+
 async def test_the_sdk_reads_the_request_id(rig: Any) -> None:
     intent = await rig.intent()
     assert intent.last_response.request_id == rig.sandbox.requests[-1].request_id

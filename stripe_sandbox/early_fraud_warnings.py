@@ -1,0 +1,103 @@
+"""Early fraud warnings: the issuer thinks a payment was not the cardholder's.
+
+https://docs.stripe.com/api/radar/early_fraud_warnings
+"""
+
+from stripe_sandbox.charges import ChargeRecord, Charges
+from stripe_sandbox.clock import Clock
+from stripe_sandbox.config import SandboxConfig
+from stripe_sandbox.errors import no_such
+from stripe_sandbox.events import EventLog
+from stripe_sandbox.ids import IdFactory
+from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.objects import StripeObject, build
+from stripe_sandbox.params import EXPAND, LIST_PARAMS, Kind, Params, Range, Text
+from stripe_sandbox.store import Collection, Record
+
+RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
+LIST: dict[str, Kind] = {
+    **LIST_PARAMS,
+    "charge": Text(),
+    "created": Range(),
+    "payment_intent": Text(),
+}
+
+
+class EarlyFraudWarnings:
+    """A warning is actionable until its charge is refunded in full or disputed."""
+
+    def __init__(
+        self,
+        config: SandboxConfig,
+        clock: Clock,
+        ids: IdFactory,
+        events: EventLog,
+        charges: Charges,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._events = events
+        self._records: Collection[Record] = Collection(
+            capacity=config.capacity,
+            indexes={
+                "charge": lambda warning: warning["charge"],
+                "payment_intent": lambda warning: warning["payment_intent"],
+            },
+        )
+        charges.on_captured.append(self._warn_by_card)
+        events.subscribe(self._notice)
+
+    def retrieve(self, params: Params, id: str) -> StripeObject:
+        record = self._records.find(id)
+        if record is None:
+            raise no_such("early_fraud_warning", id, "early_fraud_warning")
+        return record.data
+
+    def list(self, params: Params) -> StripeObject:
+        within = None
+        if "charge" in params:
+            within = self._records.by("charge", params["charge"])
+        elif "payment_intent" in params:
+            within = self._records.by("payment_intent", params["payment_intent"])
+        filters = [
+            having(name, params[name]) for name in ("charge", "payment_intent") if name in params
+        ]
+        return list_page(
+            self._records,
+            params,
+            "/v1/radar/early_fraud_warnings",
+            noun="early_fraud_warning",
+            within=within,
+            filters=filters,
+        )
+
+    def _warn_by_card(self, charge: ChargeRecord) -> None:
+        """https://docs.stripe.com/testing#disputes"""
+        if not charge.method.instrument.fraud_warning:
+            return
+        warning = build(
+            "radar.early_fraud_warning",
+            id=self._ids.new("issfr"),
+            charge=charge.id,
+            created=self._clock.timestamp(),
+            payment_intent=charge.data["payment_intent"],
+        )
+        self._records.add(Record(warning))
+        self._events.emit("radar.early_fraud_warning.created", warning)
+
+    def _notice(self, event: StripeObject) -> None:
+        subject = event["data"]["object"]
+        if event["type"] == "charge.refunded" and subject["refunded"]:
+            charge_id = subject["id"]
+        elif event["type"] == "charge.dispute.created":
+            charge_id = subject["charge"]
+        else:
+            return
+        for record in self._records.by("charge", charge_id):
+            if record.data["actionable"]:
+                record.data["actionable"] = False
+                self._events.emit(
+                    "radar.early_fraud_warning.updated",
+                    record.data,
+                    previous={"actionable": True},
+                )
