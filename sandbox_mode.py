@@ -18,6 +18,9 @@ from types import FrameType
 from typing import Final
 
 from bson import ObjectId
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +31,8 @@ from app.server import serve
 from app.settings import Environment, Settings, load_settings
 
 LOOPBACK: Final = "127.0.0.1"
+DEMO_PATH: Final = "/demo"
+DEMO_SHOP: Final = Path(__file__).with_name("demo_shop")
 SANDBOX_START_SECONDS: Final = 15.0
 SANDBOX_STOP_SECONDS: Final = 5.0
 
@@ -62,15 +67,15 @@ def serve_sandbox() -> int:
         stripe_publishable_key="pk_test_sandbox",
         stripe_webhook_secret=SecretStr(webhook_secret),
         stripe_api_base=f"http://{LOOPBACK}:{ports.stripe_sandbox_port}",
-        # The shopper comes back to what a success page would ask.
-        payment_success_url=f"http://localhost:{ports.port}{BASE_PATH}/checkout-session/"
-        "{CHECKOUT_SESSION_ID}",
-        payment_cancel_url=f"http://localhost:{ports.port}/",
+        payment_success_url=f"http://localhost:{ports.port}{DEMO_PATH}/order.html"
+        "?session_id={CHECKOUT_SESSION_ID}",
+        payment_cancel_url=f"http://localhost:{ports.port}{DEMO_PATH}/?canceled=1",
     )
     with _unwinding_when_told_to_stop(), _stripe_sandbox(ports, webhook_secret):
         return serve(
             settings,
             connect=_connect_with_demo_users,
+            extend=lambda app: _add_demo_shop(app, ports),
             on_started=lambda: print(_welcome(ports), flush=True),
         )
 
@@ -170,12 +175,31 @@ async def _connect_with_demo_users(settings: Settings) -> AsyncIterator[Database
         yield databases
 
 
+def _add_demo_shop(app: FastAPI, ports: SandboxPorts) -> None:
+    """A frontend like any other, served here so that one command is enough."""
+    stated = f"http://localhost:{SandboxPorts.model_fields['stripe_sandbox_port'].default}/"
+    script = (DEMO_SHOP / "config.js").read_text(encoding="utf-8")
+    script = script.replace(stated, f"http://localhost:{ports.stripe_sandbox_port}/")
+
+    async def config(_: Request) -> Response:
+        return Response(script, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    async def shop(_: Request) -> Response:
+        return RedirectResponse(f"{DEMO_PATH}/")
+
+    app.add_route(DEMO_PATH, shop, include_in_schema=False)
+    app.add_route(f"{DEMO_PATH}/config.js", config, include_in_schema=False)
+    app.mount(DEMO_PATH, StaticFiles(directory=DEMO_SHOP, html=True))
+
+
 def _welcome(ports: SandboxPorts) -> str:
     api = f"localhost:{ports.port}{BASE_PATH}"
     json_header = "-H 'Content-Type: application/json'"
     cart = '"items":[{"book_id":"dune","title":"Dune","price_cents":1299,"quantity":1,"credits":2}]'
     users = ", ".join(f"{user['_id']} ({user['credits']} credits)" for user in DEMO_USERS)
     return f"""
+  Demo shop         http://localhost:{ports.port}{DEMO_PATH}/
+  Dashboard         http://localhost:{ports.stripe_sandbox_port}/
   Payment service   http://localhost:{ports.port}/docs
   Stripe sandbox    http://localhost:{ports.stripe_sandbox_port}/_sandbox/
   Demo users        {users}

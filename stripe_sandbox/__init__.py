@@ -60,8 +60,8 @@ What a test can say, all synchronous unless marked ``await``. They raise ``ApiEr
     sandbox.requests                            RequestRecord per API request; .matching(method,
                                                 path_regex), .clear(), len(), [-1]
     sandbox.faults.add(kind, path="regex", method=None, times=1 | None, chance=1.0, seconds=1.0,
-                       status=500, reason="global-rate", headers=None) -> Fault (.hits); .clear();
-                       .all()
+                       status=500, reason="global-rate", headers=None, code=None, param=None)
+                       -> Fault (.hits); .clear(); .all()
         kinds: latency, drop_before, drop_after, error_before, error_after, rate_limit,
         lock_timeout; a request suffers at most one latency and one other fault. aiohttp repeats
         a GET by itself when a reused connection breaks, so a dropped GET may need times=2.

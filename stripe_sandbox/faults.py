@@ -37,6 +37,8 @@ class Fault:
     reason: str
     chance: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None
+    param: str | None = None
     hits: int = 0
 
     def matches(self, method: str, path: str) -> bool:
@@ -52,7 +54,9 @@ class Fault:
             error = ApiError(
                 self.status,
                 "An unknown error occurred. (The sandbox was told to fail.)",
-                type="api_error",
+                type="invalid_request_error" if self.code or self.param else "api_error",
+                code=self.code,
+                param=self.param,
                 executed=self.kind == "error_after",
             )
         error.headers = {**error.headers, **self.headers}
@@ -102,11 +106,14 @@ class FaultPlan:
         status: int = 500,
         reason: str = "global-rate",
         headers: Mapping[str, str] | None = None,
+        code: str | None = None,
+        param: str | None = None,
     ) -> Fault:
         """Let the next ``times`` requests suffer whose path the regular expression finds.
 
         ``seconds`` belongs to ``latency`` (see ``Spread``), ``status`` to ``error_before`` and
-        ``error_after``, ``reason`` to ``rate_limit``; ``headers`` are added to an error's answer.
+        ``error_after``, ``reason`` to ``rate_limit``; ``headers`` are added to an error's answer,
+        ``code`` and ``param`` to its body: so a ``status`` of 400 refuses for good.
         With a ``chance`` below 1 only some of the requests that match suffer, the same ones each
         time if the sandbox has a seed.
         """
@@ -127,6 +134,8 @@ class FaultPlan:
             reason=reason,
             chance=float(chance),
             headers=dict(headers or {}),
+            code=code,
+            param=param,
         )
         self._faults.append(fault)
         return fault

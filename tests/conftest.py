@@ -6,6 +6,12 @@ from typing import Any
 import pytest
 
 from tests.support.shop import Shop, ShopOptions, open_shop
+from tests.support.store import SERVER_URL
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if SERVER_URL is None and item.get_closest_marker("mongodb"):
+        pytest.skip("needs a real database server: make test-mongodb")
 
 
 @pytest.fixture

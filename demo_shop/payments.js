@@ -1,0 +1,176 @@
+// The payment service, for a frontend: three ways to pay and the questions afterwards.
+// Copy this file; it knows nothing of this shop's pages.
+
+import { API, STRIPE_JS } from "./config.js";
+
+const TRIES = 4;
+
+/** A refusal by the service, in words that a shopper can read: https://www.rfc-editor.org/rfc/rfc9457 */
+export class Problem extends Error {
+  constructor(body, status) {
+    super(body.detail ?? "Something went wrong. Please try again.");
+    this.name = "Problem";
+    this.code = body.code ?? "unknown";
+    this.status = status;
+  }
+}
+
+/**
+ * One request. It is sent again when nobody knows what became of it: no answer, a failure of the
+ * server, or "the first one is still running". With an Idempotency-Key that is safe, because the
+ * service does the work once and gives every repeat the same answer.
+ */
+async function call(method, path, { body, key } = {}) {
+  const headers = { Accept: "application/json" };
+  if (body) headers["Content-Type"] = "application/json";
+  if (key) headers["Idempotency-Key"] = key;
+  // Outside of development also: headers.Authorization = `Bearer ${token}`
+  for (let attempt = 1; ; attempt += 1) {
+    let response;
+    try {
+      response = await fetch(API + path, { method, headers, body: body && JSON.stringify(body) });
+    } catch {
+      if (attempt === TRIES) {
+        throw new Problem({ code: "no_connection", detail: "No connection to the shop." }, 0);
+      }
+      await sleep(backoff(attempt));
+      continue;
+    }
+    const reply = await response.json().catch(() => ({}));
+    if (response.ok) return reply;
+    const problem = new Problem(reply, response.status);
+    if (isSettled(problem) || attempt === TRIES) throw problem;
+    await sleep(Number(response.headers.get("Retry-After")) * 1000 || backoff(attempt));
+  }
+}
+
+/** Whether the service has said its last word on a request. */
+function isSettled(problem) {
+  const unknown = problem.status === 0 || problem.status >= 500 || problem.status === 429;
+  return !unknown && problem.code !== "idempotency_key_in_use";
+}
+
+const backoff = (attempt) => 300 * 2 ** attempt * (0.5 + Math.random() / 2);
+const sleep = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
+
+/**
+ * A request that must happen once. The first click makes a key; clicking again after a lost
+ * connection sends the same key, even after a reload. A settled answer, good or bad, ends it: the
+ * next click is a new wish and gets a new key.
+ */
+async function once(path, body) {
+  const slot = `pending:${path}`;
+  const wish = JSON.stringify(body);
+  let pending = JSON.parse(sessionStorage.getItem(slot) ?? "null");
+  if (pending?.wish !== wish) pending = { wish, key: crypto.randomUUID() };
+  sessionStorage.setItem(slot, JSON.stringify(pending));
+  try {
+    const reply = await call("POST", path, { body, key: pending.key });
+    sessionStorage.removeItem(slot);
+    return reply;
+  } catch (problem) {
+    if (isSettled(problem)) sessionStorage.removeItem(slot);
+    throw problem;
+  }
+}
+
+// ------------------------------------------------------------------ 1. card, in your own page
+
+let script = null;
+
+/** The contract of @stripe/stripe-js, with the script's address from config.js. */
+export async function loadStripe(publishableKey) {
+  script ??= new Promise((resolve, reject) => {
+    const tag = document.createElement("script");
+    tag.src = STRIPE_JS;
+    tag.onload = () => resolve(window.Stripe);
+    tag.onerror = () => {
+      script = null; // so that the next click tries again
+      reject(new Problem({ code: "no_stripe_js", detail: "The card form could not be loaded." }, 0));
+    };
+    document.head.append(tag);
+  });
+  return (await script)(publishableKey);
+}
+
+/** Shows Stripe's card form in `place`; answers with what its pay button has to do. */
+export async function openCardForm(place, { userId, items, returnUrl }) {
+  const { publishable_key } = await call("GET", "/config/publishable-key");
+  const stripe = await loadStripe(publishable_key);
+  const payment = await once("/create-payment-intent", { user_id: userId, items });
+  const elements = stripe.elements({ clientSecret: payment.client_secret });
+  const form = elements.create("payment");
+  const ready = new Promise((resolve, reject) => {
+    form.on("ready", resolve);
+    form.on("loaderror", ({ error }) => reject(new Problem({ detail: error.message }, 0)));
+  });
+  form.mount(place);
+  await ready;
+  return {
+    focus: () => form.focus(),
+    close: () => form.destroy(),
+    /** The error to show, or null when the shopper has paid (or the bank is still at it). */
+    async pay() {
+      const { error } = await stripe.confirmPayment({
+        elements,
+        confirmParams: { return_url: returnUrl },
+        redirect: "if_required",
+      });
+      return error ?? null;
+    },
+    paymentId: payment.payment_id,
+    paymentIntentId: payment.payment_intent_id,
+  };
+}
+
+// ------------------------------------------------------------------ 2. card, on Stripe's page
+
+/** Leaves for Stripe's page, which sends the shopper back to PAYMENT_SUCCESS_URL. */
+export async function goToCheckout({ userId, items }) {
+  const session = await once("/create-checkout-session", { user_id: userId, items });
+  window.location.assign(session.checkout_url);
+}
+
+// ------------------------------------------------------------------ 3. credits
+
+export function payWithCredits({ userId, items }) {
+  return once("/pay-with-credits", { user_id: userId, items });
+}
+
+// ------------------------------------------------------------------ afterwards
+
+/**
+ * Coming back is not yet having paid: asks until the payment is settled one way or the other.
+ * `query` is the success page's: session_id from Checkout, payment_intent from Elements, or
+ * payment_id, which the shop itself has put there. Yields each payment it gets to see.
+ */
+export async function* watchPayment(query, { seconds = 60, every = 1500 } = {}) {
+  const end = Date.now() + seconds * 1000;
+  const sessionId = query.get("session_id");
+  const intentId = query.get("payment_intent");
+  for (;;) {
+    // Each of these two also lets the service ask Stripe and make the order, should the webhook be
+    // late. A PaymentIntent is only asked about: no payment_method_id, so nothing is attempted.
+    let session = null;
+    if (sessionId) {
+      session = await call("GET", `/checkout-session/${encodeURIComponent(sessionId)}`);
+    } else if (intentId) {
+      await call("POST", "/confirm-payment", { body: { payment_intent_id: intentId } });
+    }
+    const id = session?.payment_id ?? intentId ?? query.get("payment_id");
+    const payment = await call("GET", `/payment/${encodeURIComponent(id)}`);
+    yield { payment, session };
+    const over = payment.order_id || payment.status === "canceled" || session?.status === "expired";
+    const failed = !sessionId && payment.status === "failed";
+    if (over || failed || Date.now() > end) return;
+    await sleep(every);
+  }
+}
+
+export async function ordersOf(userId) {
+  return (await call("GET", `/user/${encodeURIComponent(userId)}/orders?limit=100`)).orders;
+}
+
+export async function paymentsOf(userId) {
+  return (await call("GET", `/user/${encodeURIComponent(userId)}/payments?limit=100`)).payments;
+}
