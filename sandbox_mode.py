@@ -48,6 +48,8 @@ class SandboxPorts(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
 
+    host: str = LOOPBACK
+    """Nobody needs a credential here, so only this machine is served unless HOST says otherwise."""
     port: int = Field(default=8004, ge=1, le=65535)
     stripe_sandbox_port: int = Field(default=8005, ge=1, le=65535)
 
@@ -60,6 +62,7 @@ def serve_sandbox() -> int:
     settings = load_settings(
         _env_file=None,
         environment=Environment.DEVELOPMENT,
+        host=ports.host,
         port=ports.port,
         mongodb_url=SecretStr("mongomock://"),
         auth_mongodb_url=SecretStr("mongomock://"),
