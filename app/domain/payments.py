@@ -453,7 +453,12 @@ class Payment:
             refundable_credits=self.refundable_credits + (after.credits if released else 0),
         )
         standing = settled._standing()
-        return settled if standing is self.status else settled._moved(standing, now, cause)
+        if standing is self.status:
+            return settled
+        # Somebody may be writing the order as the status before has it, and may die before that is
+        # recorded: the order counts as saying so, or a status that comes back would leave it wrong.
+        said = self.due_order_status if self.order_status is not None else None
+        return settled._moved(standing, now, cause, order_status=said)
 
     # What else happens to it
 

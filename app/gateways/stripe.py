@@ -567,7 +567,7 @@ def event_snapshot(event: Object, payload: str) -> EventSnapshot:
 def _event_object(data: Object) -> EventObject | None:
     try:
         return _known_object(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         return UnreadableObject(f"{type(error).__name__}: {error}")
 
 

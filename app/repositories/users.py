@@ -82,8 +82,10 @@ class UserRepository:
         """Gives the credits back once for this refund. Raises UserNotFound."""
         await self._change(user_id, refund_id, MarkKind.REFUND, credits, as_of=as_of, now=now)
 
-    async def remove_marks(self, user_id: str, keys: frozenset[str]) -> None:
-        """Whoever read a payment before the newest of these marks was made can change nothing more.
+    async def remove_marks(
+        self, user_id: str, keys: frozenset[str], *, removed_until: datetime
+    ) -> None:
+        """Whoever last read a payment until ``removed_until`` can change nothing more.
 
         So a worker that was stalled for longer than marks are kept cannot do its change again.
         """
@@ -99,7 +101,7 @@ class UserRepository:
                 {"_id": _key(user_id)},
                 {
                     "$pullAll": {MARKS_FIELD: marks},
-                    "$max": {FENCE_FIELD: max(mark["at"] for mark in marks)},
+                    "$max": {FENCE_FIELD: removed_until},
                 },
             )
 

@@ -13,7 +13,7 @@ from typing import Final
 from app.domain.callers import Caller
 from app.domain.clock import Clock
 from app.domain.credits import DebitOutcome
-from app.domain.payments import Failure, Payment, PaymentFlow
+from app.domain.payments import MARK_RETENTION, Failure, Payment, PaymentFlow
 from app.errors import (
     InsufficientCredits,
     PaymentNotConfirmable,
@@ -95,7 +95,11 @@ class CreditsService:
     async def remove_marks(self, payment: Payment) -> Payment:
         """Only for a payment that is at rest but for its marks, long after the last change."""
         keys = frozenset(payment.open_marks)
-        await self._users.remove_marks(payment.user_id, keys)
+        # Who reads it after its last change sees that nothing is left to do. Half the time in
+        # between is for clocks that differ and for a change that was slow to be saved.
+        await self._users.remove_marks(
+            payment.user_id, keys, removed_until=payment.updated_at + MARK_RETENTION / 2
+        )
         return await self._ledger.apply(
             payment, lambda known: known.close_marks(keys, now=self._clock())
         )

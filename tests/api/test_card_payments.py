@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.shop import Shop, book, ok, refused
+from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.shop import GIVE_UP, Shop, ShopOptions, book, ok, open_shop, refused
 
 SUCCEEDED = [("pending", "succeeded")]
 
@@ -516,6 +517,116 @@ async def test_canceled_payment_is_not_confirmable_and_says_so_without_a_method(
     reported = ok(await shop.confirm(created))
     assert reported["status"] == reported["stripe_status"] == "canceled"
     await assert_no_order(shop, created["payment_id"], "canceled")
+
+
+NEW = {"user_id": "user_123", "amount": 999}
+
+
+@pytest.mark.shop(settings={"abandon_after_seconds": 3600})
+async def test_payment_that_was_given_up_is_not_handed_out_by_a_repeat(shop: Shop) -> None:
+    shop.stripe.faults.add(
+        "error_before", path="^/v1/payment_intents$", status=503, headers=GIVE_UP
+    )
+    refused(await shop.post("/create-payment-intent", NEW, key="cart-7"), 502, "stripe_error")
+    await shop.reconcile(hours=2)
+
+    for _ in range(2):
+        refused(
+            await shop.post("/create-payment-intent", NEW, key="cart-7"),
+            409,
+            "payment_not_confirmable",
+        )
+
+    (stored,) = await shop.stored("payments")
+    await assert_no_order(shop, stored["_id"], "canceled")
+    assert shop.stripe.payment_intents.list({})["data"] == []
+    assert ok(await shop.post("/create-payment-intent", NEW, key="cart-8"))["status"] == "pending"
+
+
+async def test_payment_that_was_given_up_while_stripe_was_asked_is_canceled_there() -> None:
+    faults = DatabaseFaults()
+    options = ShopOptions(settings={"abandon_after_seconds": 3600}, connect=faulty(faults))
+    async with open_shop(options) as shop:
+        # Stripe has answered, and its id is about to be saved.
+        pause = faults.pause("update_one", collection="payments")
+        request = asyncio.create_task(shop.post("/create-payment-intent", NEW, key="cart-7"))
+        await pause.reached()
+        await shop.reconcile(hours=2)
+        (intent,) = shop.stripe.payment_intents.list({})["data"]
+        assert intent["status"] == "requires_payment_method"
+        pause.go_on()
+
+        refused(await request, 409, "payment_not_confirmable")
+
+        (intent,) = shop.stripe.payment_intents.list({})["data"]
+        assert intent["status"] == "canceled"
+        await shop.stripe.webhooks.drain()
+        (stored,) = await shop.stored("payments")
+        await assert_no_order(shop, stored["_id"], "canceled")
+        assert "reconcile_at" not in stored
+
+
+async def die_before_a_decline_is_recorded(
+    shop: Shop, faults: DatabaseFaults, created: dict[str, Any]
+) -> None:
+    """The attempt is declined at Stripe; the process dies as it hears of it."""
+    attempted = faults.pause("update_one", collection="payments")
+    declined = faults.pause("update_one", collection="payments")
+    request = asyncio.create_task(
+        shop.confirm(created, "pm_card_visa_chargeDeclined", key="attempt-1")
+    )
+    await attempted.reached()
+    attempted.go_on()
+    await declined.reached()
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    assert (await shop.stored_payment(created["payment_id"]))["status"] == "pending"
+    shop.clock.advance(seconds=31)
+
+
+@pytest.mark.parametrize("heard_of", [True, False], ids=["heard_of", "unheard_of"])
+async def test_old_decline_that_stripe_replays_leaves_a_bank_debit_under_way(
+    heard_of: bool,
+) -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        created = await shop.create_intent()
+        await die_before_a_decline_is_recorded(shop, faults, created)
+        if heard_of:
+            (event,) = shop.events("payment_intent.payment_failed")
+            ok(await shop.deliver(event))
+            await assert_no_order(shop, created["payment_id"], "failed")
+        await shop.confirm_in_browser(created, "pm_usBankAccount")
+        assert ok(await shop.confirm(created))["status"] == "processing"
+        before = await shop.transitions(created["payment_id"])
+
+        answer = await shop.confirm(created, "pm_card_visa_chargeDeclined", key="attempt-1")
+
+        refused(answer, 402, "card_declined")
+        await assert_no_order(shop, created["payment_id"], "processing")
+        assert await shop.transitions(created["payment_id"]) == before
+        shop.stripe.settle(created["payment_intent_id"])
+        await shop.reconcile(minutes=2)
+        await assert_one_order(shop, created["payment_id"])
+        assert await shop.transitions(created["payment_id"]) == [
+            *before,
+            ("processing", "succeeded"),
+        ]
+
+
+async def test_old_decline_that_stripe_replays_leaves_a_paid_payment_paid() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        created = await shop.create_intent()
+        await die_before_a_decline_is_recorded(shop, faults, created)
+        await shop.confirm_in_browser(created, "pm_card_visa")
+        assert ok(await shop.confirm(created))["status"] == "succeeded"
+
+        answer = await shop.confirm(created, "pm_card_visa_chargeDeclined", key="attempt-1")
+
+        assert ok(answer)["status"] == "succeeded"
+        await assert_one_order(shop, created["payment_id"])
+        assert await shop.transitions(created["payment_id"]) == SUCCEEDED
 
 
 async def test_payment_intent_of_another_system_is_neither_confirmed_nor_shown(shop: Shop) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.shop import Shop, book, ok, refused, until
+from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.shop import GIVE_UP, Shop, ShopOptions, book, ok, open_shop, refused, until
 
 SUCCEEDED = [("pending", "succeeded")]
 DAY = 24 * 3600
@@ -326,6 +327,124 @@ async def test_session_that_nobody_paid_is_expired_by_the_reconciler_after_a_day
 
     assert shop.stripe.checkout_sessions.named(session["session_id"]).data["status"] == "expired"
     await assert_no_order(shop, session, "canceled")
+
+
+# Given up
+
+NEW = {"user_id": "user_123", "items": [book()]}
+
+
+def sessions_at_stripe(shop: Shop) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = shop.stripe.checkout_sessions.list({})["data"]
+    return found
+
+
+@pytest.mark.shop(settings={"abandon_after_seconds": 3600})
+async def test_session_that_was_given_up_is_not_handed_out_by_a_repeat(shop: Shop) -> None:
+    shop.stripe.faults.add(
+        "error_before", path="^/v1/checkout/sessions$", status=503, headers=GIVE_UP
+    )
+    refused(await shop.post("/create-checkout-session", NEW, key="cart-7"), 502, "stripe_error")
+    await shop.reconcile(hours=2)
+
+    for _ in range(2):
+        refused(
+            await shop.post("/create-checkout-session", NEW, key="cart-7"),
+            409,
+            "payment_not_confirmable",
+        )
+
+    (stored,) = await shop.stored("payments")
+    assert stored["status"] == "canceled"
+    assert sessions_at_stripe(shop) == []
+    assert ok(await shop.post("/create-checkout-session", NEW, key="cart-8"))["checkout_url"]
+
+
+async def test_session_that_was_given_up_while_stripe_was_asked_is_expired_there() -> None:
+    faults = DatabaseFaults()
+    options = ShopOptions(settings={"abandon_after_seconds": 3600}, connect=faulty(faults))
+    async with open_shop(options) as shop:
+        # Stripe has answered, and its id is about to be saved.
+        pause = faults.pause("update_one", collection="payments")
+        request = asyncio.create_task(shop.post("/create-checkout-session", NEW, key="cart-7"))
+        await pause.reached()
+        await shop.reconcile(hours=2)
+        assert [session["status"] for session in sessions_at_stripe(shop)] == ["open"]
+        pause.go_on()
+
+        refused(await request, 409, "payment_not_confirmable")
+
+        assert [session["status"] for session in sessions_at_stripe(shop)] == ["expired"]
+        await shop.stripe.webhooks.drain()
+        (stored,) = await shop.stored("payments")
+        assert stored["status"] == "canceled"
+        assert await shop.stored("orders") == []
+
+
+@pytest.mark.shop(settings={"abandon_after_seconds": 3600}, webhooks=False)
+async def test_success_page_of_a_canceled_payment_tells_of_money_that_arrived(shop: Shop) -> None:
+    """Stripe made the session, its answer was lost and the payment given up; then it was paid."""
+    shop.stripe.faults.add("error_after", path="^/v1/checkout/sessions$", headers=GIVE_UP)
+    refused(await shop.post("/create-checkout-session", NEW, key="cart-7"), 502, "stripe_error")
+    await shop.reconcile(hours=2)
+    (stored,) = await shop.stored("payments")
+    assert stored["status"] == "canceled"
+    (made,) = sessions_at_stripe(shop)
+    await shop.databases.payments["payments"].update_one(
+        {"_id": stored["_id"]}, {"$set": {"stripe_checkout_session_id": made["id"]}}
+    )
+    assert shop.stripe.pay_session(made["id"]).outcome == "complete"
+
+    shown = await status_of(shop, {"session_id": made["id"]})
+
+    assert (shown["status"], shown["payment_status"]) == ("complete", "paid")
+    assert (shown["amount_total"], shown["order_id"]) == (999, None)
+    (stored,) = await shop.stored("payments")
+    assert (stored["status"], stored["review"]["reason"]) == (
+        "canceled",
+        "paid_after_cancellation",
+    )
+    assert await shop.stored("orders") == []
+
+
+# What Stripe refuses
+
+
+@pytest.mark.parametrize(
+    ("param", "field"),
+    [
+        ("customer_email", "customer_email"),
+        ("line_items[0][price_data][product_data][name]", "items"),
+        ("success_url", "success_url"),
+    ],
+)
+@pytest.mark.shop(webhooks=False)
+async def test_session_that_stripe_refuses_for_a_field_is_the_callers_mistake(
+    shop: Shop, param: str, field: str
+) -> None:
+    refusal = shop.stripe.faults.add(
+        "error_before",
+        path="^/v1/checkout/sessions$",
+        times=None,
+        status=400,
+        param=param,
+        headers=GIVE_UP,
+    )
+    body = {**NEW, "customer_email": "reader@example.com"}
+
+    problem = refused(
+        await shop.post("/create-checkout-session", body, key="cart-7"), 422, "validation_error"
+    )
+
+    assert [error["field"] for error in problem["errors"]] == [field]
+    (stored,) = await shop.stored("payments")
+    assert stored["status"] == "canceled"
+    assert "reconcile_at" not in stored
+    await shop.reconcile(hours=1)
+    refused(
+        await shop.post("/create-checkout-session", body, key="cart-7"), 422, "validation_error"
+    )
+    assert refusal.hits == 1
 
 
 # What Stripe is asked

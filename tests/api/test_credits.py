@@ -453,6 +453,98 @@ async def test_debit_that_was_made_but_not_told_is_finished_by_a_repeat() -> Non
         await assert_conserved(shop, had=10)
 
 
+# A worker that stands still for longer than marks are kept
+
+
+async def test_request_that_stood_still_until_the_marks_were_gone_takes_nothing() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(connect=faulty(faults))) as shop:
+        pause = faults.pause("find_one_and_update", database="auth")
+        request = asyncio.create_task(pay(shop, key="cart-7", items=[book(credits=4)]))
+        await pause.reached()
+        await reconcile(shop, minutes=2)
+        await reconcile(shop, minutes=16)
+        assert await marks(shop) == []
+        pause.go_on()
+
+        refused(await request, 503, "database_unavailable")
+
+        assert await shop.credits() == 10
+        assert await marks(shop) == []
+        (stored,) = await shop.stored("payments")
+        assert (stored["status"], stored["failure"]["code"]) == ("failed", "abandoned")
+        refused(
+            await pay(shop, key="cart-7", items=[book(credits=4)]), 409, "payment_not_confirmable"
+        )
+        assert ok(await pay(shop, key="cart-8"))["remaining_credits"] == 9
+        await assert_conserved(shop, had=10)
+
+
+async def test_repeat_that_stood_still_until_the_marks_were_gone_takes_nothing_twice() -> None:
+    """The first try died after the debit; the repeat had read the payment as pending."""
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(connect=faulty(faults))) as shop:
+        faults.add("find_one_and_update", database="auth", when="after")
+        refused(await pay(shop, key="cart-7"), 503, "database_unavailable")
+        pause = faults.pause("find_one_and_update", database="auth")
+        repeat = asyncio.create_task(pay(shop, key="cart-7"))
+        await pause.reached()
+        await reconcile(shop, minutes=2)
+        await reconcile(shop, minutes=16)
+        assert await marks(shop) == []
+        pause.go_on()
+
+        refused(await repeat, 503, "database_unavailable")
+
+        assert await shop.credits() == 9
+        assert ok(await pay(shop, key="cart-7"))["remaining_credits"] == 9
+        await assert_conserved(shop, had=10)
+
+
+async def test_removed_marks_hold_no_later_payment_back(shop: Shop) -> None:
+    for left in (9, 8, 7):
+        assert ok(await pay(shop))["remaining_credits"] == left
+        fence = (await shop.user()).get("payment_marks_removed_until")
+        await reconcile(shop, minutes=16)
+        assert await marks(shop) == []
+        newer = (await shop.user())["payment_marks_removed_until"]
+        assert fence is None or newer > fence
+    await assert_conserved(shop, had=10)
+
+
+# A read that is older than the update
+
+
+def as_before(user: Any) -> Any:
+    """What a secondary says that has not heard of the debit yet."""
+    return user and {"_id": user["_id"], "credits": 10}
+
+
+@pytest.mark.parametrize("finished_by", ["repeat", "reconciler"])
+async def test_debit_is_not_believed_undone_because_an_old_read_says_so(finished_by: str) -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(connect=faulty(faults))) as shop:
+        faults.add("find_one_and_update", database="auth", when="after")
+        refused(await pay(shop, key="cart-7"), 503, "database_unavailable")
+        faults.distort("find_one", as_before, database="auth")
+        if finished_by == "repeat":
+            refused(await pay(shop, key="cart-7"), 503, "database_unavailable")
+        shop.clock.advance(minutes=2)
+        assert (await shop.services.reconciliation.run_once()).failed == {"payment": 1}
+        (stored,) = await shop.stored("payments")
+        assert stored["status"] == "pending"
+        faults.clear()
+
+        if finished_by == "repeat":
+            assert ok(await pay(shop, key="cart-7"))["remaining_credits"] == 9
+        else:
+            await reconcile(shop, minutes=5)
+
+        (stored,) = await shop.stored("payments")
+        assert stored["status"] == "succeeded"
+        await assert_conserved(shop, had=10)
+
+
 class Crash(DatabaseFaults):
     """The death of the process before or after some command: nothing comes after it."""
 

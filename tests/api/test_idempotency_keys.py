@@ -8,7 +8,8 @@ import httpx
 import jwt
 import pytest
 
-from tests.support.shop import Shop, book, ok, refused, until
+from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.shop import Shop, ShopOptions, book, ok, open_shop, refused, until
 from tests.support.store import not_on
 
 CREATE = {"user_id": "user_123", "amount": 999}
@@ -359,6 +360,30 @@ async def test_claim_is_taken_over_when_its_lease_has_run_out_and_not_before(sho
     assert sum(answer.status_code == 200 and not replayed(answer) for answer in answers) == 1
     assert ok(await create(shop))["payment_id"] == stored["_id"]
     await assert_one_payment(shop, stored["_id"])
+
+
+async def test_answer_stored_while_a_repeat_takes_over_is_kept_and_replayed() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(connect=faulty(faults))) as shop:
+        answers = faults.pause("update_one", collection="idempotency_keys")
+        first = asyncio.create_task(create(shop))
+        await answers.reached()
+        shop.clock.advance(seconds=31)
+        takes_over = faults.pause("replace_one", collection="idempotency_keys")
+        repeat = asyncio.create_task(create(shop))
+        await takes_over.reached()
+        answers.go_on()
+        reply = ok(await first)
+        (before,) = await shop.stored("idempotency_keys")
+        takes_over.go_on()
+
+        refused(await repeat, 409, "idempotency_key_in_use")
+
+        assert await shop.stored("idempotency_keys") == [before]
+        again = await create(shop)
+        assert replayed(again)
+        assert ok(again) == reply
+        await assert_one_payment(shop, reply["payment_id"])
 
 
 async def test_key_is_remembered_for_a_day_and_new_afterwards(shop: Shop) -> None:

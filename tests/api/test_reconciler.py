@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -492,6 +492,80 @@ async def test_a_run_that_fails_gives_the_lease_back_and_is_counted() -> None:
         assert await shop.metric('reconciler_runs_total{outcome="succeeded"}') == 1
 
 
+async def test_a_run_whose_lease_was_taken_over_stops() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_by_card()
+        shop.stripe.faults.add("error_before", method="POST", path="^/v1/refunds$", headers=GIVE_UP)
+        ok(await shop.post("/refund", {"payment_id": payment["payment_id"]}))
+        shop.later(minutes=2)
+        pause = faults.pause("insert_one", collection="webhook_events")
+        run = asyncio.create_task(shop.services.reconciliation.run_once())
+        await pause.reached()
+        locks = shop.databases.payments["locks"]
+        until = shop.clock() + timedelta(minutes=20)
+        await locks.update_one(
+            {"_id": "reconciler"}, {"$set": {"owner": "reconciler_other", "until": until}}
+        )
+        shop.later(minutes=11)
+        asked = len(shop.stripe.requests.matching("POST", "^/v1/refunds$"))
+        pause.go_on()
+
+        report = await run
+
+        assert report.looked_at["payment"] == 0
+        assert len(shop.stripe.requests.matching("POST", "^/v1/refunds$")) == asked
+        lease = await locks.find_one({"_id": "reconciler"})
+        assert lease is not None
+        assert lease["owner"] == "reconciler_other", "the other's lease is not given back"
+        assert await shop.metric('reconciler_runs_total{outcome="failed"}') == 1
+        assert await shop.metric('reconciler_runs_total{outcome="succeeded"}') == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "collection", "step"),
+    [("find_one", "locks", "event_list"), ("find", "webhook_events", "events")],
+)
+async def test_a_step_that_breaks_stops_no_other_and_the_run_counts_as_failed(
+    command: str, collection: str, step: str
+) -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        created = await shop.create_intent()
+        await shop.confirm_in_browser(created)
+        shop.stripe.faults.add("error_before", path="^/v1/events", times=None, headers=GIVE_UP)
+        faults.add(command, collection=collection, times=None, error=RuntimeError("a mistake"))
+
+        report = await shop.reconcile(minutes=2)
+
+        assert report.failed[step] == 1
+        assert report.moved["payment"] == 1
+        assert await statuses(shop, created["payment_id"]) == ["succeeded"]
+        assert await shop.metric('reconciler_runs_total{outcome="failed"}') == 1
+        assert await shop.metric(f'reconciler_items_total{{kind="{step}",outcome="failed"}}') == 1
+
+
+async def test_marks_that_cannot_be_removed_are_tried_ever_more_rarely() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_with_credits()
+        shop.later(minutes=16)
+        faults.add(database="auth", times=None)
+        waits = []
+        for _ in range(4):
+            assert (await shop.reconcile()).failed == {"payment": 1}
+            wait = await due_at(shop, payment["payment_id"]) - shop.clock()
+            waits.append(round(wait / timedelta(minutes=1)))
+            shop.later(seconds=wait.total_seconds() + 1)
+        assert waits == [4, 16, 64, 256]
+        faults.clear()
+
+        assert not (await shop.reconcile()).failed
+
+        assert (await shop.user())["payment_marks"] == []
+        await assert_at_rest(shop, payment["payment_id"])
+
+
 # Stripe's list of events
 
 
@@ -564,6 +638,68 @@ async def test_an_event_that_was_stored_and_failed_does_not_hold_the_list_up(sho
     await payments.insert_one(record)
     assert not (await shop.reconcile(minutes=2)).failed
     assert (await shop.payment(payment["payment_id"]))["refunded_cents"] == 100
+
+
+def _without_currency(data: Document) -> None:
+    del data["currency"]
+
+
+def _with_metadata_of_another_kind(data: Document) -> None:
+    data["metadata"] = ["nobody", "knows"]
+
+
+@pytest.mark.parametrize("spoil", [_without_currency, _with_metadata_of_another_kind])
+async def test_an_event_that_cannot_be_read_stops_no_other(
+    shop: Shop, spoil: Callable[[Document], None]
+) -> None:
+    unreadable = await shop.create_intent()
+    await shop.confirm_in_browser(unreadable)
+    others = [await shop.create_intent() for _ in range(2)]
+    for other in others:
+        await shop.confirm_in_browser(other)
+    spoilt = shop.stripe.events.all(type="payment_intent.succeeded")[0]
+    spoil(spoilt["data"]["object"])
+
+    report = await shop.reconcile(minutes=2)
+
+    assert report.failed == {"missed_event": 1}
+    assert report.moved["missed_event"] == 2
+    payment_ids = [created["payment_id"] for created in (unreadable, *others)]
+    assert await statuses(shop, *payment_ids) == ["succeeded"] * 3
+    assert len(await shop.stored("orders")) == 3
+    inbox = {event["_id"]: event for event in await shop.stored("webhook_events")}
+    assert inbox[spoilt["id"]]["status"] == "failed"
+    assert sorted(event["status"] for event in inbox.values()) == [
+        "failed",
+        "processed",
+        "processed",
+    ]
+    assert await cursor(shop) is not None
+    again = await shop.reconcile(minutes=2)
+    assert again.failed == {"event": 1}, "it is kept, and tried again"
+
+
+async def test_a_session_paid_in_another_currency_is_read_from_the_list(shop: Shop) -> None:
+    """The SDK makes a Decimal of an exchange rate."""
+    session = await shop.create_session()
+    shop.stripe.pay_session(session["session_id"])
+    (event,) = shop.stripe.events.all(type="checkout.session.completed")
+    event["data"]["object"]["currency_conversion"] = {
+        "amount_subtotal": 999,
+        "amount_total": 999,
+        "fx_rate": "0.91",
+        "source_currency": "usd",
+    }
+
+    report = await shop.reconcile(minutes=2)
+
+    assert not report.failed
+    assert await statuses(shop, session["payment_id"]) == ["succeeded"]
+    (stored,) = [e for e in await shop.stored("webhook_events") if e["_id"] == event["id"]]
+    assert stored["status"] == "processed"
+    assert json.loads(stored["payload"])["data"]["object"]["currency_conversion"]["fx_rate"] == (
+        "0.91"
+    )
 
 
 async def test_while_the_list_cannot_be_read_everything_else_goes_on(shop: Shop) -> None:

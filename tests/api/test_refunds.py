@@ -8,6 +8,8 @@ import httpx
 import jwt
 import pytest
 
+from app.domain.payments import PaymentStatus
+from app.repositories.payments import PaymentRepository
 from stripe_sandbox import ApiError
 from stripe_sandbox.faults import Fault, FaultKind
 from tests.support.database_faults import DatabaseFaults, When, faulty
@@ -772,6 +774,173 @@ async def test_a_refund_that_stripe_refuses_while_being_repeated_is_released() -
             (500, "succeeded"),
             (600, "failed"),
         ]
+
+
+# A worker that stands still for longer than marks are kept
+
+
+async def test_a_refund_that_stood_still_until_the_marks_were_gone_gives_nothing_twice() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_with_credits(credits=4)
+        pause = faults.pause("find_one_and_update", database="auth")
+        request = asyncio.create_task(refund(shop, payment, credits=3, key="refund-1"))
+        await pause.reached()
+        assert not (await shop.reconcile(minutes=2)).failed
+        assert not (await shop.reconcile(minutes=16)).failed
+        assert await shop.credits() == 9
+        assert (await shop.user())["payment_marks"] == []
+        pause.go_on()
+
+        reply = ok(await request)
+
+        assert (reply["status"], reply["credits_returned"]) == ("succeeded", 3)
+        assert await shop.credits() == 9
+        await assert_stands(shop, payment, "partially_refunded", refunded=3, remaining=1)
+        assert ok(await refund(shop, payment))["status"] == "succeeded"
+        assert await shop.credits() == 10
+        await assert_stands(shop, payment, "refunded", refunded=4, remaining=0)
+
+
+async def test_a_reconciler_with_an_old_list_gives_nothing_back_twice() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_with_credits(credits=4)
+        faults.add("find_one_and_update", database="auth")
+        assert ok(await refund(shop, payment))["status"] == "pending"
+        listed = await PaymentRepository(shop.databases.payments["payments"]).get(
+            payment["payment_id"]
+        )
+        await shop.reconcile(minutes=2)
+        await shop.reconcile(minutes=16)
+        assert await shop.credits() == 10
+        assert (await shop.user())["payment_marks"] == []
+
+        advanced = await shop.services.reconciliation.advance(listed)
+
+        assert advanced.status is PaymentStatus.REFUNDED
+        assert await shop.credits() == 10
+        assert (await shop.user())["payment_marks"] == []
+        assert "reconcile_at" not in await shop.stored_payment(payment["payment_id"])
+
+
+async def test_an_old_read_does_not_make_a_refund_that_was_given_back_undone() -> None:
+    """Nor does it give the credits back a second time."""
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_with_credits(credits=4)
+        faults.add("find_one_and_update", database="auth", when="after")
+        faults.distort(
+            "find_one", lambda user: user and {"_id": user["_id"], "credits": 6}, database="auth"
+        )
+        reply = ok(await refund(shop, payment, key="refund-1"))
+        assert reply["status"] == "pending"
+        assert (await shop.reconcile(minutes=2)).failed == {"payment": 1}
+        await assert_stands(shop, payment, "succeeded", refunded=0, remaining=0)
+        faults.clear()
+
+        assert not (await shop.reconcile(minutes=5)).failed
+
+        assert await shop.credits() == 10
+        await assert_stands(shop, payment, "refunded", refunded=4, remaining=0)
+
+
+# Stripe refuses for good
+
+
+@pytest.mark.parametrize("met_by", ["request", "reconciler"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(402, None), (400, "amount_too_small"), (400, "amount_too_large")]
+)
+async def test_a_refund_that_stripe_refuses_for_good_is_failed_and_released(
+    status: int, code: str | None, met_by: str
+) -> None:
+    async with open_shop(ShopOptions(webhooks=False)) as shop:
+        payment = await shop.pay_by_card()
+        if met_by == "reconciler":
+            shop.stripe.faults.add(
+                "error_before", method="POST", path="^/v1/refunds$", headers=GIVE_UP
+            )
+            assert ok(await refund(shop, payment, amount_cents=400))["status"] == "pending"
+        shop.stripe.faults.add(
+            "error_before",
+            method="POST",
+            path="^/v1/refunds$",
+            status=status,
+            code=code,
+            headers=GIVE_UP,
+        )
+
+        if met_by == "reconciler":
+            assert not (await shop.reconcile(minutes=2)).failed
+        else:
+            refused(await refund(shop, payment, amount_cents=400), 502, "stripe_error")
+
+        shown = await assert_stands(shop, payment, "succeeded", refunded=0, remaining=999)
+        assert [(r["amount_cents"], r["status"]) for r in shown["refunds"]] == [(400, "failed")]
+        assert "reconcile_at" not in await shop.stored_payment(payment["payment_id"])
+        shop.stripe.faults.clear()
+        asked = asked_of_stripe(shop)
+        await shop.reconcile(hours=26)
+        assert asked_of_stripe(shop) == asked
+        assert ok(await refund(shop, payment))["status"] == "succeeded"
+        assert len(made_at_stripe(shop, payment)) == 1
+
+
+async def test_a_refund_that_cannot_be_looked_up_stops_no_other_and_no_order() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        created = await shop.create_intent()
+        faults.add("insert_one", collection="orders", times=None)
+        await shop.confirm(created, "pm_card_pendingRefund")
+        payment = await shop.payment(created["payment_id"])
+        assert (payment["status"], payment["order_id"]) == ("succeeded", None)
+        assert ok(await refund(shop, payment, amount_cents=100))["status"] == "pending"
+        shop.stripe.faults.add("error_before", method="POST", path="^/v1/refunds$", headers=GIVE_UP)
+        assert ok(await refund(shop, payment, amount_cents=200))["status"] == "pending"
+        assert [r.get("stripe_refund_id") for r in await stored_refunds(shop, payment)][1] is None
+        faults.clear()
+        shop.stripe.faults.add(
+            "error_before",
+            method="GET",
+            path="^/v1/refunds/re_",
+            times=None,
+            status=404,
+            headers=GIVE_UP,
+        )
+        shop.stripe.faults.add("error_before", path="^/v1/events", headers=GIVE_UP)
+
+        report = await shop.reconcile(minutes=2)
+
+        assert report.failed == {"event_list": 1, "payment": 1}
+        assert await order_status(shop, payment) == "paid"
+        made = made_at_stripe(shop, payment)
+        assert [r["amount"] for r in made] == [100, 200]
+        refunds = await stored_refunds(shop, payment)
+        assert [r["stripe_refund_id"] for r in refunds] == [r["id"] for r in made]
+
+
+async def test_an_order_does_not_wait_for_a_refund_that_cannot_be_looked_up() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        created = await shop.create_intent()
+        faults.add("insert_one", collection="orders", times=None)
+        await shop.confirm(created, "pm_card_pendingRefund")
+        payment = await shop.payment(created["payment_id"])
+        assert ok(await refund(shop, payment, amount_cents=100))["status"] == "pending"
+        shop.stripe.faults.add("error_before", path="^/v1/events", times=None, headers=GIVE_UP)
+        shop.stripe.faults.add("error_before", path="^/v1/refunds", times=None, headers=GIVE_UP)
+        faults.clear()
+        assert await shop.stored("orders") == []
+
+        assert (await shop.reconcile(minutes=2)).failed == {"event_list": 1, "payment": 1}
+
+        assert await order_status(shop, payment) == "paid"
+
+
+async def stored_refunds(shop: Shop, payment: Document) -> list[Document]:
+    refunds: list[Document] = (await shop.stored_payment(payment["payment_id"]))["refunds"]
+    return refunds
 
 
 # Our own database fails

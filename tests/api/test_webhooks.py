@@ -320,6 +320,53 @@ async def test_everything_about_a_payment_of_another_system_is_ignored(
     assert await shop.stored("orders") == []
 
 
+async def test_what_befalls_another_payment_intent_that_carries_our_id_is_not_ours(
+    shop: Shop,
+) -> None:
+    payment = await shop.pay_by_card()
+    stranger = await _elsewhere(
+        shop,
+        "/v1/payment_intents",
+        {
+            "amount": 999,
+            "currency": "usd",
+            "confirm": "true",
+            "payment_method": "pm_card_visa",
+            "return_url": "https://elsewhere.example/",
+            "metadata[payment_id]": payment["payment_id"],
+        },
+    )
+    paid = [e for e in shop.events("payment_intent.succeeded") if _object_id(e) == stranger["id"]]
+    ok(await shop.deliver(paid[0]))
+    before = await shop.stored_payment(payment["payment_id"])
+    assert (before["status"], before["review"]["reason"]) == ("succeeded", "paid_twice")
+    refund = shop.stripe.dashboard_refund(payment_intent=stranger["id"], amount=400)
+    shop.stripe.fail_refund(refund["id"])
+    shop.stripe.dashboard_refund(payment_intent=stranger["id"])
+    shop.stripe.open_dispute(payment_intent=stranger["id"])
+
+    types = ("refund.created", "refund.updated", "refund.failed", "charge.refunded")
+    events = [e for t in (*types, "charge.dispute.created") for e in shop.events(t)]
+    for event in events:
+        # As Stripe would copy it there, or somebody in the dashboard.
+        event["data"]["object"]["metadata"] = {"payment_id": payment["payment_id"]}
+    results = [ok(await shop.deliver(event))["result"] for event in events]
+
+    assert len({event["type"] for event in events}) == 5
+    assert set(results) == {"ignored"}
+    assert await shop.stored_payment(payment["payment_id"]) == before
+    shown = await shop.payment(payment["payment_id"])
+    assert (shown["refunds"], shown["disputes"], shown["refunded_cents"]) == ([], [], 0)
+    assert [order["status"] for order in await shop.orders()] == ["paid"]
+    refunded = ok(await shop.post("/refund", {"payment_id": payment["payment_id"]}))
+    assert (refunded["status"], refunded["amount_cents"]) == ("succeeded", 999)
+
+
+def _object_id(event: Document) -> str:
+    object_id: str = event["data"]["object"]["id"]
+    return object_id
+
+
 @pytest.mark.parametrize("mode", ["setup", "subscription"])
 async def test_a_session_that_sells_nothing_of_ours_is_ignored(shop: Shop, mode: str) -> None:
     session = await shop.create_session()

@@ -9,13 +9,18 @@
     ...
     faults.clear()
 
+    pause = faults.pause("find_one_and_update", database="auth")   the next one waits
+    await pause.reached(); ...; pause.go_on()
+    faults.distort("find_one", stale, database="auth")   what is read goes through stale()
+
 A command is a method of a Motor collection (``find`` means reading the cursor) or ``command`` of a
 database, which is what ``ping`` uses. ``shop.stored`` and its like suffer faults too: clear first.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pymongo.errors import AutoReconnect
@@ -57,9 +62,35 @@ class DatabaseFault:
         )
 
 
+@dataclass(slots=True, eq=False)
+class Pause:
+    """A worker that stands still before a command is sent, or before it hears the answer."""
+
+    command: str
+    database: str
+    collection: str | None
+    when: When
+    _reached: asyncio.Event = field(default_factory=asyncio.Event)
+    _goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reached(self) -> None:
+        """Until a worker stands still."""
+        async with asyncio.timeout(10):
+            await self._reached.wait()
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+    async def wait(self) -> None:
+        self._reached.set()
+        await self._goes_on.wait()
+
+
 class DatabaseFaults:
     def __init__(self) -> None:
         self._faults: list[DatabaseFault] = []
+        self._pauses: list[Pause] = []
+        self._distortions: dict[tuple[str, str], Callable[[Any], Any]] = {}
 
     def add(
         self,
@@ -85,8 +116,40 @@ class DatabaseFaults:
         self._faults.append(fault)
         return fault
 
+    def pause(
+        self,
+        command: str,
+        *,
+        database: str = PAYMENTS_DATABASE,
+        collection: str | None = None,
+        when: When = "before",
+    ) -> Pause:
+        """Stops the next such command until ``go_on``; those after it pass."""
+        pause = Pause(command, database, collection, when)
+        self._pauses.append(pause)
+        return pause
+
+    def distort(
+        self, command: str, answer: Callable[[Any], Any], *, database: str = PAYMENTS_DATABASE
+    ) -> None:
+        """From now on the command's answers are what ``answer`` makes of them."""
+        self._distortions[database, command] = answer
+
     def clear(self) -> None:
         self._faults.clear()
+        self._distortions.clear()
+
+    async def meet(self, command: str, database: str, collection: str, when: When) -> None:
+        for pause in self._pauses:
+            stops = (pause.command, pause.database, pause.when) == (command, database, when)
+            if stops and pause.collection in (None, collection):
+                self._pauses.remove(pause)
+                await pause.wait()
+                return
+
+    def distorted(self, command: str, database: str, answer: Any) -> Any:
+        distort = self._distortions.get((database, command))
+        return answer if distort is None else distort(answer)
 
     def strike(self, command: str, database: str, collection: str | None, when: When) -> None:
         """Raises the error of the first fault that is meant for this command."""
@@ -146,10 +209,12 @@ class _Collection:
             return attribute
 
         async def run(*args: Any, **kwargs: Any) -> Any:
+            await self._faults.meet(name, self._database, self._name, "before")
             self._strike(name, "before")
             answer = await attribute(*args, **kwargs)
             self._strike(name, "after")
-            return answer
+            await self._faults.meet(name, self._database, self._name, "after")
+            return self._faults.distorted(name, self._database, answer)
 
         return run
 

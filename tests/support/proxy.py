@@ -1,4 +1,4 @@
-"""A wire on loopback that can be cut: stands between the driver and its server."""
+"""A wire on loopback that can be cut; it stands between the driver and its server."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ class Proxy:
         self._passes.set()
         self.mode: Mode = "open"
         self.delay = 0.0
-        self.answers_to_lose = 0
-        """So many answers of the server are lost, and their connections with them."""
+        self.lose_answer = 0
+        """The answer of this number, from now, is lost and its connection with it; 0: none."""
         self.connections = 0
 
     def cut(self) -> None:
@@ -69,9 +69,10 @@ class Proxy:
                 await self._passes.wait()
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
-                if answers and self.answers_to_lose:
-                    self.answers_to_lose -= 1
-                    break
+                if answers and self.lose_answer:
+                    self.lose_answer -= 1
+                    if not self.lose_answer:
+                        break
                 target.write(chunk)
                 await target.drain()
         target.close()

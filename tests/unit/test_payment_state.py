@@ -15,6 +15,7 @@ from app.domain.payments import (
     GENERIC_DECLINE,
     HISTORY_LIMIT,
     MARK_RETENTION,
+    REFUNDS_LIMIT,
     Dispute,
     Failure,
     OrderStatus,
@@ -500,6 +501,20 @@ def test_a_credits_refund_leaves_a_mark_to_look_for() -> None:
     assert reserve(paid(), "rfd_1").open_marks == ()
 
 
+def test_a_payment_takes_two_hundred_refunds_also_those_that_failed() -> None:
+    known = paid()
+    for number in range(REFUNDS_LIMIT - 1):
+        known = settle(
+            reserve(known, f"rfd_{number}", amount=1), f"rfd_{number}", RefundStatus.FAILED
+        )
+    known = reserve(known, "rfd_last", amount=1)
+    assert (len(known.refunds), known.refundable_amount) == (200, 998)
+
+    with pytest.raises(PaymentNotRefundable, match="200 refunds"):
+        reserve(known, "rfd_too_many", amount=1)
+    assert reserve(known, "rfd_last", amount=1) is known, "a repeat is not one more"
+
+
 def test_a_refund_from_the_dashboard_is_taken_over_once() -> None:
     known = paid().take_over_refund("re_1", amount=400, reason="duplicate", now=LATER)
     refund = known.refund_from_stripe("re_1")
@@ -725,3 +740,16 @@ def test_marks_alone_wait_until_no_request_can_still_know_of_them() -> None:
     assert known.unfinished == {Work.MARKS}
     assert _next(known, LATER) == LATER + MARK_RETENTION
     assert _next(known, LATER + timedelta(days=1)) == LATER + timedelta(days=1)
+
+
+def test_marks_that_could_not_be_removed_wait_longer_each_time() -> None:
+    known = paid_with_credits().record_order(OrderStatus.PAID, now=LATER)
+    overdue = LATER + timedelta(days=1)
+    waits = []
+    for _ in range(6):
+        known = known.looked_at()
+        at = _next(known, overdue)
+        assert at is not None
+        waits.append((at - overdue) / timedelta(minutes=1))
+    assert waits == [4, 16, 64, 256, 360, 360]
+    assert _next(known, LATER) == LATER + timedelta(hours=6)
