@@ -1,0 +1,43 @@
+"""What the laboratory's tests share."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.faults import catalogue
+from tests.faults.crashes import Outcome
+from tests.support.store import OWN_STORES
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Thousands of warnings about faults that were ordered would only cost time."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def own_stores() -> Iterator[None]:
+    """What the worlds of a test kept on a server is removed."""
+    yield
+    OWN_STORES.remove()
+
+
+async def report(outcomes: list[Outcome]) -> None:
+    """Fails with the shortest trace of the first case that broke a promise."""
+    broken = [outcome for outcome in outcomes if outcome.broken]
+    if not broken:
+        return
+    first = await catalogue.shortest(broken[0])
+    lines = [
+        f"{len(broken)} of {len(outcomes)} cases broke a promise; the first:",
+        first.name,
+        *first.trace,
+        *[f"BROKEN {each}" for each in first.broken],
+        f"alone: python -m tests.faults.deep --case '{first.name}'",
+    ]
+    pytest.fail("\n".join(lines), pytrace=False)

@@ -1,0 +1,519 @@
+"""The code broken on purpose, to see that the laboratory would notice.
+
+Each mutation swaps a method or a constant of the application for one with a mistake that somebody
+could make, and names the promises of which at least one must be reported broken, and the cases that
+must notice (the first that does is enough).
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+
+from app.domain.credits import Debit, DebitOutcome
+from app.domain.ids import new_id
+from app.domain.orders import Order
+from app.domain.payments import Payment, PaymentStatus
+from app.domain.refunds import RefundStatus
+from app.domain.webhook_events import EventResult, EventStatus
+from app.errors import DependencyFailure, RefundExceedsRemaining
+from app.gateways.stripe import StripeGateway
+from app.repositories import indexes
+from app.repositories.documents import order_to_document
+from app.repositories.idempotency_keys import IdempotencyKeyRepository
+from app.repositories.orders import OrderRepository
+from app.repositories.payments import PaymentRepository
+from app.repositories.users import MARKS_FIELD, UserRepository
+from app.repositories.webhook_events import WebhookEventRepository
+from app.services import idempotency as idempotency_rules
+from app.services.card_outcomes import CardOutcomes
+from app.services.credits import ABANDONED, CreditsService
+from app.services.fulfilment import FulfilmentService
+from app.services.ledger import PaymentLedger
+from app.services.reconciliation import ReconciliationService
+from app.services.refunds import RefundService
+from app.services.webhooks import WebhookService
+from tests.faults import crashes, races
+from tests.faults.crashes import Outcome
+
+Swap = Callable[[pytest.MonkeyPatch], None]
+Cases = Callable[[], AsyncIterator[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    name: str
+    promises: frozenset[str]
+    swap: Swap
+    cases: Cases
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            self.swap(patch)
+            yield
+
+
+MUTATIONS: Final[dict[str, Mutation]] = {}
+
+
+def mutation(promises: str, cases: Cases) -> Callable[[Swap], Swap]:
+    def register(swap: Swap) -> Swap:
+        name = swap.__name__
+        MUTATIONS[name] = Mutation(name, frozenset(promises.split()), swap, cases)
+        return swap
+
+    return register
+
+
+def dying_in(flow: str, *, last_first: bool = False) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        cases = list(await crashes.deaths(flow))
+        for case in reversed(cases) if last_first else cases:
+            yield await crashes.run(case)
+
+    return outcomes
+
+
+def failing_in(flow: str, *, last_first: bool = False) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        cases = list(await crashes.faults(flow))
+        for case in reversed(cases) if last_first else cases:
+            yield await crashes.run(case)
+
+    return outcomes
+
+
+def every_schedule_of(race: str) -> Cases:
+    return lambda: races.every(race)
+
+
+def schedules_of(*names: str, count: int = 60) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        for seed in range(count):
+            for name in names:
+                yield await races.run(races.Run.by_seed(name, seed))
+
+    return outcomes
+
+
+# Credits
+
+
+@mutation("2", every_schedule_of("two_credits_payments"))
+def debit_checks_then_writes(patch: pytest.MonkeyPatch) -> None:
+    async def take_credits(
+        self: Any, user_id: str, *, payment_id: str, credits: int, now: Any, **_: Any
+    ) -> Debit:
+        balance = await self.get_credits(user_id)
+        if balance < credits:
+            return Debit(DebitOutcome.INSUFFICIENT, balance)
+        mark = {"key": payment_id, "kind": "debit", "credits": credits, "at": now}
+        await self._collection.update_one(
+            {"_id": user_id}, {"$inc": {"credits": -credits}, "$push": {MARKS_FIELD: mark}}
+        )
+        return Debit(DebitOutcome.TAKEN, balance - credits)
+
+    patch.setattr(UserRepository, "take_credits", take_credits)
+
+
+@mutation("2", dying_in("pay_with_credits"))
+def debit_leaves_no_mark(patch: pytest.MonkeyPatch) -> None:
+    async def take_credits(self: Any, user_id: str, *, credits: int, **_: Any) -> Debit:
+        document = await self._collection.find_one_and_update(
+            {"_id": user_id, "credits": {"$gte": credits}}, {"$inc": {"credits": -credits}}
+        )
+        if document is None:
+            return Debit(DebitOutcome.INSUFFICIENT, await self.get_credits(user_id))
+        return Debit(DebitOutcome.TAKEN, document["credits"] - credits)
+
+    patch.setattr(UserRepository, "take_credits", take_credits)
+
+
+@mutation("2 answer", every_schedule_of("slow_debit_and_reconciler"))
+def a_slow_debit_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
+    """The finder looks for the mark and leaves none of its own."""
+
+    async def cancel_debit(self: Any, user_id: str, *, payment_id: str, **_: Any) -> Debit:
+        user = await self._collection.find_one({"_id": user_id})
+        taken = any(mark["key"] == payment_id for mark in user.get(MARKS_FIELD, ()))
+        outcome = DebitOutcome.TAKEN_BEFORE if taken else DebitOutcome.CANCELED
+        return Debit(outcome, user["credits"])
+
+    patch.setattr(UserRepository, "cancel_debit", cancel_debit)
+
+
+@mutation("2 answer", schedules_of("very_slow_debit", count=200))
+def a_mark_is_removed_without_a_fence(patch: pytest.MonkeyPatch) -> None:
+    """A worker that slept through the time that marks are kept does its change again."""
+
+    async def remove_marks(self: Any, user_id: str, keys: frozenset[str], **_: Any) -> None:
+        await self._collection.update_one(
+            {"_id": user_id}, {"$pull": {MARKS_FIELD: {"key": {"$in": sorted(keys)}}}}
+        )
+
+    patch.setattr(UserRepository, "remove_marks", remove_marks)
+
+
+@mutation("rest", dying_in("pay_with_credits"))
+def marks_are_never_removed(patch: pytest.MonkeyPatch) -> None:
+    async def remove_marks(self: Any, user_id: str, keys: frozenset[str], **_: Any) -> None:
+        return None
+
+    patch.setattr(UserRepository, "remove_marks", remove_marks)
+
+
+@mutation("2", dying_in("refund_credits"))
+def credits_are_given_back_without_a_mark(patch: pytest.MonkeyPatch) -> None:
+    async def give_back(self: Any, user_id: str, *, credits: int, **_: Any) -> bool:
+        await self._collection.update_one({"_id": user_id}, {"$inc": {"credits": credits}})
+        return True
+
+    patch.setattr(UserRepository, "give_back_credits", give_back)
+
+
+@mutation("2 1 rest answer", dying_in("pay_with_credits"))
+def a_found_debit_is_given_up(patch: pytest.MonkeyPatch) -> None:
+    async def finish(self: Any, payment: Payment, **_: Any) -> Payment:
+        failed: Payment = await self._fail(payment, ABANDONED)
+        return failed
+
+    patch.setattr(CreditsService, "finish", finish)
+
+
+# Orders
+
+
+@mutation("1", schedules_of("webhook_and_confirmation", "page_events_and_look_up"))
+def orders_have_no_unique_id(patch: pytest.MonkeyPatch) -> None:
+    async def put(self: Any, order: Any) -> None:
+        await self._collection.insert_one({**order_to_document(order), "_id": new_id("ord_")})
+
+    patch.setattr(OrderRepository, "put", put)
+    patch.setitem(indexes.INDEXES, indexes.ORDERS, ())
+
+
+@mutation("1 answer", dying_in("paid_by_webhook"))
+def an_order_is_made_before_the_payment_is_paid(patch: pytest.MonkeyPatch) -> None:
+    whole = FulfilmentService.fulfil
+
+    async def fulfil(self: Any, payment: Payment, **paid: Any) -> Payment:
+        early = replace(payment, status=PaymentStatus.SUCCEEDED, succeeded_at=self._clock())
+        await self._orders.put(Order.of(early))
+        return await whole(self, payment, **paid)
+
+    patch.setattr(FulfilmentService, "fulfil", fulfil)
+
+
+@mutation("1 rest", dying_in("paid_by_webhook"))
+def finding_a_paid_payment_stops(patch: pytest.MonkeyPatch) -> None:
+    """ "Paid already: nothing to do", though its order may be missing."""
+
+    async def write_order(self: Any, payment: Payment) -> Payment:
+        if any(line.to_status is PaymentStatus.SUCCEEDED for line in payment.history[:-1]):
+            return payment
+        fresh = payment.updated_at == self._clock() or (
+            self._clock() - payment.updated_at < timedelta(seconds=1)
+        )
+        return await whole(self, payment) if fresh else payment
+
+    whole = FulfilmentService.write_order
+    patch.setattr(FulfilmentService, "write_order", write_order)
+
+
+@mutation("8", failing_in("amount_changed_at_stripe"))
+def the_amount_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    whole = FulfilmentService.fulfil
+
+    async def fulfil(self: Any, payment: Payment, **paid: Any) -> Payment:
+        return await whole(self, payment, **{**paid, "amount": payment.amount})
+
+    patch.setattr(FulfilmentService, "fulfil", fulfil)
+
+
+@mutation("1", schedules_of("a_refund_comes_back_while_it_is_noted", count=120))
+def an_order_is_left_with_a_status_that_was_taken_back(patch: pytest.MonkeyPatch) -> None:
+    whole = Payment._moved
+
+    def moved(self: Any, status: Any, now: Any, cause: str, **changes: Any) -> Payment:
+        changes.pop("order_status", None)
+        done: Payment = whole(self, status, now, cause, **changes)
+        return done
+
+    patch.setattr(Payment, "_moved", moved)
+
+
+# Payments
+
+
+@mutation("1 3 6 answer rest", schedules_of("webhook_and_confirmation", "two_refunds_of_a_card"))
+def payments_are_saved_whatever_others_wrote(patch: pytest.MonkeyPatch) -> None:
+    whole = PaymentRepository.save
+
+    async def save(self: Any, before: Payment, after: Payment) -> Payment | None:
+        stored = await self.get(before.payment_id)
+        return await whole(self, replace(before, revision=stored.revision), after)
+
+    patch.setattr(PaymentRepository, "save", save)
+
+
+@mutation("5", dying_in("create_intent"))
+def stripe_is_asked_before_the_payment_is_recorded(patch: pytest.MonkeyPatch) -> None:
+    whole = PaymentLedger.open
+
+    async def open(self: Any, payment_id: str, flow: Any, purchase: Any, **what: Any) -> Payment:
+        unsaved = _unsaved(self, payment_id, flow, purchase, what)
+        gateway = _GATEWAYS[-1]
+        await gateway.create_payment_intent(unsaved)
+        return await whole(self, payment_id, flow, purchase, **what)
+
+    _remember_gateways(patch)
+    patch.setattr(PaymentLedger, "open", open)
+
+
+_GATEWAYS: list[StripeGateway] = []
+
+
+def _remember_gateways(patch: pytest.MonkeyPatch) -> None:
+    first = StripeGateway.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        first(self, *args, **kwargs)
+        _GATEWAYS.append(self)
+
+    patch.setattr(StripeGateway, "__init__", __init__)
+
+
+def _unsaved(ledger: Any, payment_id: str, flow: Any, purchase: Any, what: Any) -> Payment:
+    now = ledger._clock()
+    return Payment(
+        payment_id=payment_id,
+        user_id=purchase.user_id,
+        flow=flow,
+        status=PaymentStatus.PENDING,
+        amount=what["amount"],
+        currency=purchase.currency,
+        metadata=purchase.metadata,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+@mutation("6 1 answer", schedules_of("two_confirmations", count=120))
+def a_late_failure_undoes_a_success(patch: pytest.MonkeyPatch) -> None:
+    whole = Payment.fail
+
+    def fail(self: Any, failure: Any, *, attempt: Any, now: Any, cause: str) -> Payment:
+        if self.status is PaymentStatus.SUCCEEDED:
+            moved: Payment = self._moved(PaymentStatus.FAILED, now, cause, failure=failure)
+            return moved
+        kept: Payment = whole(self, failure, attempt=attempt, now=now, cause=cause)
+        return kept
+
+    patch.setattr(Payment, "fail", fail)
+
+
+# Refunds
+
+
+@mutation("3 7", failing_in("refund_page_in_part"))
+def refunds_have_a_new_key_each_time(patch: pytest.MonkeyPatch) -> None:
+    whole = StripeGateway._post
+
+    async def post(self: Any, operation: str, send: Any, **how: Any) -> Any:
+        if operation == "refunds.create":
+            how["key"] = new_id("key_")
+        return await whole(self, operation, send, **how)
+
+    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
+        made: Payment = await self._make_at_stripe(payment, refund, cause="reconciler")
+        return made
+
+    patch.setattr(StripeGateway, "_post", post)
+    patch.setattr(RefundService, "_resume_at_stripe", resume)
+
+
+@mutation("3 7 answer", schedules_of("two_refunds_of_a_card", "refund_and_dashboard_refund"))
+def refunds_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
+    """Made at Stripe under what the caller knew, and written down afterwards."""
+    whole = PaymentLedger.apply
+
+    async def apply(self: Any, payment: Payment, change: Any) -> Payment:
+        try:
+            return await whole(self, payment, change)
+        except RefundExceedsRemaining:
+            return await whole(self, payment, change)
+
+    def with_reservation(self: Any, refund: Any, now: Any, **changes: Any) -> Payment:
+        changed: Payment = self._changed(now, refunds=(*self.refunds, refund), **changes)
+        return changed
+
+    patch.setattr(PaymentLedger, "apply", apply)
+    patch.setattr(Payment, "_with_reservation", with_reservation)
+
+
+@mutation("3 answer", failing_in("refund_card"))
+def an_unknown_refund_is_taken_for_failed(patch: pytest.MonkeyPatch) -> None:
+    whole = RefundService._make_at_stripe
+
+    async def make(self: Any, payment: Payment, refund: Any, *, cause: str) -> Payment:
+        try:
+            return await whole(self, payment, refund, cause=cause)
+        except DependencyFailure:
+            await self._settle_as(payment, refund, RefundStatus.FAILED, cause=cause)
+            raise
+
+    patch.setattr(RefundService, "_make_at_stripe", make)
+
+
+@mutation("3 rest 4", dying_in("refund_fails_later"))
+def a_failed_refund_is_not_given_back(patch: pytest.MonkeyPatch) -> None:
+    whole = WebhookService.on_refund
+
+    async def on_refund(self: Any, event: Any) -> bool:
+        return True if event.object.status.value == "failed" else await whole(self, event)
+
+    patch.setattr(WebhookService, "on_refund", on_refund)
+
+
+# Events
+
+
+@mutation("4", failing_in("dispute_lost", last_first=True))
+def an_event_that_failed_is_answered_200(patch: pytest.MonkeyPatch) -> None:
+    """And not kept for another try."""
+
+    async def process(self: Any, event: Any, *, attempts: int) -> EventResult:
+        handler = self._handlers.get(event.type)
+        with contextlib.suppress(Exception):
+            await handler(event)
+        await self._events.mark_finished(
+            event.stripe_event_id, EventStatus.PROCESSED, now=self._clock()
+        )
+        return EventResult.PROCESSED
+
+    patch.setattr(WebhookService, "_process", process)
+
+
+@mutation("4", dying_in("dispute_lost", last_first=True))
+def an_event_is_marked_before_it_is_processed(patch: pytest.MonkeyPatch) -> None:
+    whole = WebhookService._process
+
+    async def process(self: Any, event: Any, *, attempts: int) -> EventResult:
+        await self._events.mark_finished(
+            event.stripe_event_id, EventStatus.PROCESSED, now=self._clock()
+        )
+        return await whole(self, event, attempts=attempts)
+
+    patch.setattr(WebhookService, "_process", process)
+
+
+@mutation("4", dying_in("dispute_lost"))
+def an_event_is_acknowledged_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    """And Stripe's list is not read either."""
+
+    async def add(self: Any, event: Any) -> bool:
+        return True
+
+    async def read(self: Any, report: Any) -> None:
+        return None
+
+    patch.setattr(WebhookEventRepository, "add", add)
+    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+
+
+@mutation("4 rest", dying_in("dispute_lost"))
+def a_died_worker_keeps_its_event(patch: pytest.MonkeyPatch) -> None:
+    async def list_due(self: Any, now: Any, *, limit: int) -> list[str]:
+        found = await self._collection.find({"status": "failed"}).to_list(limit)
+        return [document["_id"] for document in found]
+
+    async def claim(self: Any, event_id: str, **how: Any) -> None:
+        return None
+
+    patch.setattr(WebhookEventRepository, "list_due", list_due)
+    patch.setattr(WebhookEventRepository, "claim", claim)
+
+
+# Client retries and the reconciler
+
+
+@mutation("7", dying_in("create_intent"))
+def a_taken_over_key_gets_a_new_payment(patch: pytest.MonkeyPatch) -> None:
+    whole = IdempotencyKeyRepository.take_over
+
+    async def take_over(self: Any, known: Any, record: Any) -> Any:
+        object.__setattr__(record, "resource_id", new_id("pay_"))
+        return await whole(self, known, record)
+
+    patch.setattr(IdempotencyKeyRepository, "take_over", take_over)
+
+
+@mutation("rest", dying_in("create_intent"))
+def a_key_is_never_free_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(idempotency_rules, "LEASE", timedelta(days=2))
+
+
+@mutation("7 rest answer 1 8 2", dying_in("decline_then_pay"))
+def one_key_for_each_order_instead_of_each_attempt(patch: pytest.MonkeyPatch) -> None:
+    """The second card gets the first card's decline, for a day."""
+    whole = StripeGateway.confirm_payment_intent
+
+    async def confirm(self: Any, intent_id: str, **how: Any) -> Any:
+        return await whole(self, intent_id, **{**how, "confirmation_id": intent_id})
+
+    patch.setattr(StripeGateway, "confirm_payment_intent", confirm)
+
+
+@mutation("1 rest", dying_in("confirm_card"))
+def the_reconciler_trusts_webhooks(patch: pytest.MonkeyPatch) -> None:
+    """A payment that has its PaymentIntent is left to events, which nobody reads afterwards."""
+
+    async def decide(self: Any, payment: Payment) -> Payment:
+        return payment
+
+    async def read(self: Any, report: Any) -> None:
+        return None
+
+    patch.setattr(ReconciliationService, "_decide_intent", decide)
+    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+
+
+@mutation("1 8", dying_in("paid_by_webhook"))
+def an_abandoned_payment_is_canceled_without_asking(patch: pytest.MonkeyPatch) -> None:
+    async def decide(self: Any, payment: Payment) -> Payment:
+        return await self._give_up(payment)  # type: ignore[no-any-return]
+
+    patch.setattr(ReconciliationService, "_decide_intent", decide)
+
+
+@mutation("8", failing_in("bank_debit_bounces"))
+def an_unpaid_completed_session_counts_as_paid(patch: pytest.MonkeyPatch) -> None:
+    whole = CardOutcomes.observe_session
+
+    async def observe(self: Any, payment: Payment, session: Any, *, cause: str) -> Payment:
+        if session.status == "complete":
+            session = replace(session, payment_status="paid")
+        return await whole(self, payment, session, cause=cause)
+
+    patch.setattr(CardOutcomes, "observe_session", observe)
+
+
+async def first_catch(subject: Mutation, *, limit: int = 2_000) -> tuple[Outcome | None, int]:
+    """The first case that reports one of the promises, and how many were run."""
+    count = 0
+    with subject.applied():
+        async for outcome in subject.cases():
+            count += 1
+            if outcome.promises & subject.promises:
+                return outcome, count
+            if count >= limit:
+                break
+    return None, count
+
+
+def names() -> Sequence[str]:
+    return sorted(MUTATIONS)

@@ -1,0 +1,251 @@
+"""The events of a payment's life in every order, each twice, each missing, and with a request of
+the shop's own somewhere between them. However they came, the payment must end the same.
+"""
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from tests.faults.checker import Broken
+from tests.faults.crashes import Outcome
+from tests.faults.flows import (
+    an_open_intent,
+    an_open_session,
+    confirm,
+    intent_of,
+    open_intent,
+    pay_in_browser,
+    pay_page,
+    refund,
+)
+from tests.faults.laboratory import Laboratory
+from tests.faults.world import World
+
+Document = dict[str, Any]
+Happening = Callable[[Laboratory, Document], Awaitable[None]]
+Request = Callable[[Laboratory, Document], Awaitable[Any]]
+LONGEST: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """``happens`` makes the events while the webhook is switched off; ``request`` is what the shop
+    asks between deliveries.
+    """
+
+    name: str
+    prepare: Happening
+    happens: Happening
+    request: Request
+
+
+LIVES: Final[dict[str, Life]] = {}
+
+
+def life(prepare: Happening, request: Request) -> Callable[[Happening], Happening]:
+    def register(happens: Happening) -> Happening:
+        name = happens.__name__
+        LIVES[name] = Life(name, prepare, happens, request)
+        return happens
+
+    return register
+
+
+async def look_at_intent(lab: Laboratory, given: Document) -> None:
+    await confirm(lab, given, None)
+
+
+async def look_at_session(lab: Laboratory, given: Document) -> None:
+    await lab.get(f"/checkout-session/{given['session_id']}")
+
+
+async def refund_a_part(lab: Laboratory, given: Document) -> None:
+    await refund(lab, given, amount_cents=100)
+
+
+async def an_intent_without_record(lab: Laboratory, given: Document) -> None:
+    """Our process died before it could write Stripe's id down; the shopper's browser has it all the
+    same, from a retry.
+    """
+    await open_intent(lab)
+    payment = lab.world.collection("payments").find_one({})
+    given.update(payment_id=payment["_id"], payment_intent_id=payment["stripe_payment_intent_id"])
+    lab.world.collection("payments").update_one(
+        {"_id": payment["_id"]}, {"$unset": {"stripe_payment_intent_id": ""}}
+    )
+
+
+@life(an_open_intent, look_at_intent)
+async def declined_then_paid(lab: Laboratory, given: Document) -> None:
+    pay_in_browser(lab, given, "pm_card_visa_chargeDeclined")
+    pay_in_browser(lab, given, "pm_card_chargeDeclinedInsufficientFunds")
+    pay_in_browser(lab, given)
+
+
+@life(an_open_intent, refund_a_part)
+async def paid_refunded_disputed(lab: Laboratory, given: Document) -> None:
+    stripe = lab.world.stripe
+    pay_in_browser(lab, given)
+    stripe.dashboard_refund(payment_intent=given["payment_intent_id"], amount=300)
+    stripe.close_dispute(
+        stripe.open_dispute(payment_intent=given["payment_intent_id"])["id"], "won"
+    )
+
+
+@life(an_open_intent, look_at_intent)
+async def paid_and_the_refund_came_back(lab: Laboratory, given: Document) -> None:
+    pay_in_browser(lab, given)
+    made = lab.world.stripe.dashboard_refund(payment_intent=given["payment_intent_id"])
+    lab.world.stripe.fail_refund(made["id"])
+
+
+@life(an_open_session, look_at_session)
+async def bank_debit_of_a_page(lab: Laboratory, given: Document) -> None:
+    pay_page(lab, given, "pm_usBankAccount")
+    lab.world.stripe.settle(intent_of(lab, given), "succeeded")
+    lab.world.stripe.dashboard_refund(payment_intent=intent_of(lab, given), amount=200)
+
+
+@life(an_open_session, look_at_session)
+async def bank_debit_that_bounced(lab: Laboratory, given: Document) -> None:
+    pay_page(lab, given, "pm_usBankAccount")
+    lab.world.stripe.settle(intent_of(lab, given), "failed")
+
+
+@life(an_open_session, look_at_session)
+async def page_declined_then_paid(lab: Laboratory, given: Document) -> None:
+    pay_page(lab, given, "pm_card_visa_chargeDeclined")
+    pay_page(lab, given)
+    lab.world.stripe.dashboard_refund(payment_intent=intent_of(lab, given))
+
+
+@life(an_open_session, look_at_session)
+async def page_declined_then_expired(lab: Laboratory, given: Document) -> None:
+    pay_page(lab, given, "pm_card_visa_chargeDeclined")
+    lab.world.stripe.expire_session(given["session_id"])
+
+
+@life(an_intent_without_record, look_at_intent)
+async def paid_before_we_knew_the_intent(lab: Laboratory, given: Document) -> None:
+    pay_in_browser(lab, given)
+    lab.world.stripe.dashboard_refund(payment_intent=given["payment_intent_id"], amount=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``events`` by their place in the true order, the same twice for a duplicate; ``request_at``
+    is before which of them the shop's own request comes (None: not at all). An event that is not
+    delivered is found in Stripe's list.
+    """
+
+    life: str
+    events: tuple[int, ...]
+    request_at: int | None = None
+
+    def __str__(self) -> str:
+        asked = "" if self.request_at is None else self.request_at
+        return f"order:{self.life}:{'.'.join(map(str, self.events))}:{asked}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Order":
+        _, name, events, asked = text.split(":")
+        numbers = tuple(int(number) for number in events.split(".") if number)
+        return cls(name, numbers, int(asked) if asked else None)
+
+
+async def run(case: Order) -> Outcome:
+    life = LIVES[case.life]
+    lab = Laboratory(World())
+    try:
+        given: Document = {}
+        await life.prepare(lab, given)
+        await life.happens(lab, given)
+        ids = lab.event_ids()
+        script = lab.play("o")
+        for place, number in enumerate(case.events):
+            if place == case.request_at:
+                await life.request(lab, given)
+            if number < len(ids):
+                await lab.deliver(ids[number])
+        if case.request_at is not None and case.request_at >= len(case.events):
+            await life.request(lab, given)
+        lab.pause()
+        await lab.recover(retries=True, redelivers=False)
+        lab.broken.extend(_as_always(lab, life))
+    finally:
+        await lab.close()
+    return Outcome(str(case), lab.broken, lab.trace, script.steps)
+
+
+_ENDS: dict[str, Document] = {}
+
+
+def _as_always(lab: Laboratory, life: Life) -> list[Broken]:
+    """Everything that money depends on is the same, in whatever order it was heard of."""
+    (payment,) = lab.world.collection("payments").find({})
+    if life.request is refund_a_part:
+        return []
+    end = {
+        "status": payment["status"],
+        "refundable": payment["refundable_amount"],
+        "refunds": sorted((r["amount"], r["status"]) for r in payment["refunds"]),
+        "held": "review" in payment,
+        "orders": lab.world.collection("orders").count_documents({}),
+    }
+    first = _ENDS.setdefault(life.name, end)
+    return [] if end == first else [Broken("6", f"ended as {end}, in another order as {first}")]
+
+
+async def count_events(name: str) -> int:
+    lab = Laboratory(World())
+    try:
+        given: Document = {}
+        await LIVES[name].prepare(lab, given)
+        await LIVES[name].happens(lab, given)
+        return len(lab.event_ids())
+    finally:
+        await lab.close()
+
+
+async def every(name: str) -> Iterator[Order]:
+    """Every order of up to six events, whole; each event missing; each twice; each order with the
+    request at one place (which, by turns).
+    """
+    count = await count_events(name)
+    return itertools.chain(*(_orders(name, events) for events in _choices(count)))
+
+
+def _choices(count: int) -> Iterator[Sequence[int]]:
+    """The events to be delivered: six at most at a time, all of them in turn."""
+    everything = range(count)
+    if count <= LONGEST:
+        yield everything
+    for left_out in range(count):
+        rest = [number for number in everything if number != left_out]
+        yield rest[-LONGEST:] if left_out % 2 else rest[:LONGEST]
+
+
+def _orders(name: str, events: Sequence[int]) -> Iterator[Order]:
+    for turn, order in enumerate(itertools.permutations(events)):
+        yield Order(name, order)
+        yield Order(name, order, turn % (len(order) + 1))
+        twice = order[turn % len(order)]
+        again = 1 + order.index(twice) + turn % (len(order) - order.index(twice))
+        yield Order(name, (*order[:again], twice, *order[again:]), (turn + 1) % (len(order) + 1))
+
+
+async def sample(name: str, count: int, seed: int) -> Iterator[Order]:
+    """Orders by chance: duplicates, omissions and the request anywhere."""
+    total, random = await count_events(name), Random(seed)
+
+    def orders() -> Iterator[Order]:
+        for _ in range(count):
+            events = [number for number in range(total) if random.random() > 0.1]
+            events += [number for number in events if random.random() < 0.2]
+            random.shuffle(events)
+            at = random.randrange(len(events) + 1) if random.random() < 0.7 else None
+            yield Order(name, tuple(events), at)
+
+    return orders()

@@ -1,0 +1,69 @@
+"""The process dies at every step of every flow, and everything that can fail fails."""
+
+from random import Random
+
+import pytest
+
+from tests.faults import crashes
+from tests.faults.conftest import report
+from tests.faults.crashes import Case
+from tests.faults.flows import FLOWS
+
+SAMPLE = 32
+"""Cases of each kind and flow in the quick set; the deep set runs them all."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_undisturbed_flow_keeps_every_promise(flow: str) -> None:
+    outcome = await crashes.run(Case(flow))
+    await report([outcome])
+    assert outcome.act, "a flow without a step proves nothing"
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_process_may_die_at_any_step(flow: str) -> None:
+    cases = list(await crashes.deaths(flow))
+    cases = Random(flow).sample(cases, min(SAMPLE, len(cases)))
+    await report([await crashes.run(case) for case in cases])
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_process_may_die_again_while_it_recovers(flow: str) -> None:
+    random = Random(flow)
+    deaths = list(await crashes.deaths(flow))
+    outcomes = []
+    for case in random.sample(deaths, min(3, len(deaths))):
+        first = await crashes.run(case)
+        again = list(crashes.deaths_of_recovery(first, case))
+        outcomes += [await crashes.run(each) for each in random.sample(again, min(4, len(again)))]
+    await report(outcomes)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_any_step_may_fail(flow: str) -> None:
+    cases = list(await crashes.faults(flow))
+    cases = Random(flow).sample(cases, min(SAMPLE, len(cases)))
+    await report([await crashes.run(case) for case in cases])
+
+
+async def test_steps_of_every_kind_are_found_by_recording() -> None:
+    """A wire that no longer sees what the application sends would make every test here pass."""
+    steps: set[str] = set()
+    for flow in FLOWS:
+        steps |= {str(step) for step in (await crashes.run(Case(flow))).act}
+    assert {
+        "db find_one payments.payments",
+        "db insert_one payments.payments",
+        "db update_one payments.payments",
+        "db insert_one payments.orders",
+        "db insert_one payments.idempotency_keys",
+        "db insert_one payments.webhook_events",
+        "db find_one_and_update auth.users",
+        "db find payments.payments",
+        "stripe POST /v1/payment_intents",
+        "stripe POST /v1/checkout/sessions",
+        "stripe POST /v1/refunds",
+        "stripe GET /v1/events",
+    } <= steps
