@@ -12,15 +12,17 @@ PYTHON ?=
 PYTEST_ARGS ?=
 # What `make lock` passes on: --upgrade, or --upgrade-package NAME.
 LOCK_ARGS ?=
+# What `make faults` passes on: --cases N, --seed S, --from N, --jobs N, --case NAME.
+FAULTS_ARGS ?=
 
 # What ruff reads; what mypy reads strictly.
 LINTED := .
 TYPED := app stripe_sandbox main.py sandbox_mode.py scripts
 
-.PHONY: help install run test check lint types format coverage lock image-check clean
+.PHONY: help install run test test-mongodb test-stripe-mock test-stripe faults check lint types format coverage lock image-check clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## Make .venv and install the locked packages
 
@@ -32,6 +34,19 @@ run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004
 
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-mongodb: $(STAMP) ## The integration, api and fault tests on a real database server
+	$(BIN)/python scripts/test_mongodb.py $(if $(IF_ANY),--if-any) $(PYTEST_ARGS)
+
+test-stripe-mock: $(STAMP) ## Every request to Stripe, judged by Stripe's own mock
+	$(BIN)/python scripts/test_stripe_mock.py $(if $(IF_ANY),--if-any) $(PYTEST_ARGS)
+
+test-stripe: $(STAMP) ## The ways to pay in Stripe's test mode (STRIPE_TEST_KEY=sk_test_...)
+	@test -n "$$STRIPE_TEST_KEY" || { echo 'Set STRIPE_TEST_KEY to a secret key of test mode.' >&2; exit 2; }
+	$(BIN)/python -m pytest -v --force-enable-socket tests/stripe_test_mode $(PYTEST_ARGS)
+
+faults: $(STAMP) ## The fault laboratory's deep set; FAULTS_ARGS="--cases 1000 --jobs 2", see docs/faults.md
+	$(BIN)/python -m tests.faults.deep $(FAULTS_ARGS)
 
 check: lint types ## lint and types
 
@@ -67,5 +82,5 @@ lock: $(STAMP) ## Re-make both locks from requirements*.txt (LOCK_ARGS=--upgrade
 	$(UV_COMPILE) $(LOCK_ARGS) --constraints requirements.lock --output-file requirements-dev.lock requirements-dev.txt
 
 clean: ## Remove the environment, the caches and the reports
-	rm -rf $(VENV) $(VENV).guard .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .servers $(VENV) $(VENV).guard .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

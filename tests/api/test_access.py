@@ -22,7 +22,7 @@ INTERNAL: Final = {"X-Internal-Service-Key": INTERNAL_KEY}
 
 
 def bearer(
-    user_id: str, role: str | None = None, *, expires_in: int = 60, secret: str = JWT_SECRET
+    user_id: str, role: str | None = None, *, expires_in: int = 3600, secret: str = JWT_SECRET
 ) -> dict[str, str]:
     claims: dict[str, Any] = {"sub": user_id, "exp": int(time.time()) + expires_in}
     if role is not None:

@@ -416,7 +416,7 @@ async def test_one_request_sent_ten_times_at_once_is_one_refund(shop: Shop) -> N
 
 
 def token(user_id: str, role: str | None = None) -> dict[str, str]:
-    expires_at = datetime.now(UTC) + timedelta(minutes=5)
+    expires_at = datetime.now(UTC) + timedelta(hours=1)
     claims = {"sub": user_id, "exp": expires_at, **({"role": role} if role else {})}
     return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET, algorithm='HS256')}"}
 
