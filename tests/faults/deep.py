@@ -9,6 +9,7 @@ The exit code is 0 when nothing broke, 1 when something did, 2 when it was stopp
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -52,10 +53,17 @@ class Tally:
             self.failures.append((outcome.name, [str(broken) for broken in outcome.broken]))
 
 
-def be_quiet() -> None:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
     """The application's log tells nothing here: faults are the rule."""
+    disabled, structured = logging.root.manager.disable, structlog.get_config()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        structlog.configure(**structured)
 
 
 async def run_names(names: Iterable[str]) -> Tally:
@@ -71,8 +79,8 @@ async def run_names(names: Iterable[str]) -> Tally:
 
 def work(names: list[str]) -> Tally:
     """In a process of its own."""
-    be_quiet()
-    return asyncio.run(run_names(names))
+    with quiet():
+        return asyncio.run(run_names(names))
 
 
 async def _listed() -> list[str]:
@@ -165,18 +173,8 @@ def show(name: str, out: TextIO) -> bool:
     return not outcome.broken
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.deep", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--cases", type=int, default=200_000, help="cases by chance")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--from", type=int, default=0, dest="start", help="go on from this case")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--case", help="run this one alone")
-    options = parser.parse_args(arguments)
-    be_quiet()
-    if options.case:
-        return 0 if show(options.case, sys.stdout) else 1
+def run(options: argparse.Namespace) -> int:
+    """The whole set as the options cut it; the exit code."""
     tally = Tally()
     started = time.monotonic()
     try:
@@ -203,6 +201,21 @@ def main(arguments: list[str] | None = None) -> int:
     for name, broken in tally.failures[SHOWN:]:
         print(f"{name}: {broken[0]}")
     return 1 if tally.failures else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.deep", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--cases", type=int, default=200_000, help="cases by chance")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--from", type=int, default=0, dest="start", help="go on from this case")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--case", help="run this one alone")
+    options = parser.parse_args(arguments)
+    with quiet():
+        if options.case:
+            return 0 if show(options.case, sys.stdout) else 1
+        return run(options)
 
 
 if __name__ == "__main__":

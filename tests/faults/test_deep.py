@@ -1,6 +1,7 @@
 """The deep set's program: a case by its name, a run by its seed."""
 
 import io
+import logging
 import re
 
 import pytest
@@ -53,3 +54,11 @@ async def test_case_by_chance_depends_on_seed_and_number_only() -> None:
     names = [first.name(5, number) for number in range(20)]
     assert names == [second.name(5, number) for number in range(20)]
     assert len({name.partition(":")[0] for name in names}) == 4
+
+
+def test_log_is_heard_again_after_a_run(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert deep.main(["--case", CASE]) == 0
+    logging.getLogger("app").warning("heard")
+    assert "heard" in caplog.text
