@@ -152,6 +152,7 @@ press($("pay-card"), async () => {
   const wished = wish();
   $("card-panel").hidden = false;
   $("card-pay").textContent = `Pay ${$("cart-total").textContent}`;
+  $("card-pay").disabled = true; // until there are fields to read
   let opened;
   try {
     opened = await openCardForm($("card-form"), { ...wished, returnUrl: ORDER_PAGE });
@@ -165,6 +166,7 @@ press($("pay-card"), async () => {
   }
   cardForm = opened;
   $("pay-card").hidden = true;
+  $("card-pay").disabled = false;
   cardForm.focus();
 });
 

@@ -24,6 +24,8 @@
 
   let port = null;
   let setup = null;
+  let ready = false;
+  let disabledByPage = false;
   const touched = new Set();
 
   // ---------------------------------------------------------------- what is typed
@@ -268,7 +270,13 @@
       postal.disabled = options.hidePostalCode === true;
       postal.closest(".cell").hidden = postal.disabled;
     }
-    form.querySelector("fieldset.all").disabled = options.disabled === true;
+    disabledByPage = options.disabled === true;
+    applyLock();
+  }
+
+  /** Until it is ready nothing can be typed: the page would not learn of it. */
+  function applyLock() {
+    form.querySelector("fieldset.all").disabled = !ready || disabledByPage;
   }
 
   let lastHeight = 0;
@@ -297,7 +305,10 @@
       dress(message);
       measure();
     },
-    focus: () => (required()[0] ?? fields[0]).focus(),
+    focus: () => {
+      // A shopper who is quicker than the page stays where she types.
+      if (!form.contains(document.activeElement)) (required()[0] ?? fields[0]).focus();
+    },
     blur: () => document.activeElement?.blur(),
     clear: () => {
       form.reset();
@@ -319,6 +330,8 @@
     };
     const failure = await learnMethods();
     if (failure) port.postMessage({ event: "loaderror", detail: { error: failure } });
+    ready = !failure;
+    applyLock();
     showBrand();
     measure();
     new ResizeObserver(measure).observe(form);

@@ -202,7 +202,8 @@
     }
 
     focus() {
-      this.#frame?.focus();
+      // To focus a frame takes the cursor from the field in it.
+      if (document.activeElement !== this.#frame) this.#frame?.focus();
       this.#tell("focus");
       return this;
     }

@@ -1,9 +1,10 @@
 """The demo shop: three ways to pay, each to an order that one can see."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Site
 from tests.browser.steps import (
@@ -233,6 +234,29 @@ async def test_the_client_secret_does_not_stay_in_the_address(page: Page, site: 
     )
     await expect_order(page, "$12.99")
     assert "secret" not in page.url
+
+
+async def test_nothing_can_be_typed_or_paid_before_the_card_form_is_ready(
+    page: Page, site: Site
+) -> None:
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        waiting.set()
+        await go_on.wait()
+        await route.continue_()
+
+    await page.route("**/v1/payment_intents/*", hold)
+    await add_to_cart(page, site.demo)
+    await page.get_by_role("button", name="Pay by card here").click()
+    await asyncio.wait_for(waiting.wait(), 10)
+    number = payment_element(page).get_by_label("Card number")
+    await expect(number).to_be_disabled()
+    await expect(page.get_by_role("button", name="Pay $")).to_be_disabled()
+    go_on.set()
+    await expect(number).to_be_focused()
+    await pay_in_shop(page, GOOD)
+    await expect_order(page, "$15.99")
 
 
 async def test_the_keyboard_alone_pays(page: Page, site: Site) -> None:

@@ -382,3 +382,16 @@ async def test_appearance_reaches_the_fields(shop: Page, site: Site) -> None:
     )
     number = payment_element(shop).get_by_label("Card number")
     await expect(number).to_have_css("color", "rgb(1, 2, 3)")
+
+
+async def test_focus_does_not_take_the_cursor_from_a_field_of_the_same_element(
+    shop: Page, site: Site
+) -> None:
+    intent = await site.intent()
+    await mount(shop, "payment", intent["client_secret"])
+    await type_into_payment(shop, "4242424242424242")
+    await payment_element(shop).get_by_label("Security code").press("End")
+    await shop.evaluate("element.focus()")
+    # Answered in turn: by then the call above has been heard.
+    assert "error" not in await shop.evaluate("elements.submit()")
+    await expect(payment_element(shop).get_by_label("Security code")).to_be_focused()
