@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.responses import JSONResponse, Response
 
 from app import __version__
@@ -75,7 +76,9 @@ def create_app(
                 yield
         log.info("service.stopped")
 
-    app = FastAPI(
+    # With the description's page and its scripts from here: it is read without the internet too.
+    build = FastAPIOffline if settings.serves_docs else FastAPI
+    app = build(
         title="Audiobooker payment service",
         version=__version__,
         description=DESCRIPTION,

@@ -192,7 +192,16 @@ async def test_docs_are_there_in_development(shop: Shop, path: str) -> None:
 
 
 @pytest.mark.shop(settings=PRODUCTION, connect=connect_embedded, webhooks=False)
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/docs/oauth2-redirect"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs",
+        "/openapi.json",
+        "/redoc",
+        "/docs/oauth2-redirect",
+        "/static-offline-docs/swagger-ui.css",
+    ],
+)
 async def test_docs_are_off_in_production(shop: Shop, path: str) -> None:
     refused(await shop.client.get(path), 404, "not_found")
     assert ok(await shop.client.get("/"))["docs"] is None
@@ -205,6 +214,15 @@ async def test_docs_are_off_in_production(shop: Shop, path: str) -> None:
 async def test_docs_are_there_in_production_when_asked_for(shop: Shop, path: str) -> None:
     assert (await shop.client.get(path)).status_code == 200
     assert ok(await shop.client.get("/"))["docs"] == "/docs"
+
+
+async def test_docs_page_asks_no_other_host_for_anything(shop: Shop) -> None:
+    page = (await shop.client.get("/docs")).text
+    wanted = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert {path.rpartition(".")[2] for path in wanted} == {"js", "css", "png"}
+    for path in wanted:
+        assert path.startswith("/")
+        assert (await shop.client.get(path)).status_code == 200
 
 
 @pytest.mark.shop(settings={"docs_enabled": False})
