@@ -30,7 +30,7 @@ $(STAMP): requirements-dev.lock
 	@python=$$(PYTHON='$(PYTHON)' sh scripts/find_python.sh) && "$$python" scripts/make_venv.py $(VENV) $<
 
 run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004 by default)
-	$(BIN)/python main.py --sandbox
+	@$(BIN)/python main.py --sandbox
 
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

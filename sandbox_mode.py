@@ -25,6 +25,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError, StartupError
+from app.observability import configure_logging
 from app.repositories.database import Databases, connect
 from app.routers import BASE_PATH
 from app.server import serve
@@ -74,13 +75,18 @@ def serve_sandbox() -> int:
         "?session_id={CHECKOUT_SESSION_ID}",
         payment_cancel_url=f"http://localhost:{ports.port}{DEMO_PATH}/?canceled=1",
     )
+
+    def extend(app: FastAPI) -> None:
+        _add_demo_shop(app, ports)
+        # The link to the demo shop is to come first, not what is logged while it starts.
+        configure_logging("warning", json=False)
+
+    def welcome() -> None:
+        print(_welcome(ports), flush=True)
+        configure_logging(settings.log_level, json=False)
+
     with _unwinding_when_told_to_stop(), _stripe_sandbox(ports, webhook_secret):
-        return serve(
-            settings,
-            connect=_connect_with_demo_users,
-            extend=lambda app: _add_demo_shop(app, ports),
-            on_started=lambda: print(_welcome(ports), flush=True),
-        )
+        return serve(settings, connect=_connect_with_demo_users, extend=extend, on_started=welcome)
 
 
 def _refuse_live_keys() -> None:
@@ -142,26 +148,28 @@ def _stripe_sandbox(ports: SandboxPorts, webhook_secret: str) -> Iterator[None]:
     command += ["--port", str(ports.stripe_sandbox_port)]
     command += ["--public-url", f"http://localhost:{ports.stripe_sandbox_port}"]
     command += ["--webhook-url", webhook_url, "--webhook-secret", webhook_secret]
-    process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+    command += ["--stop-with-stdin"]
+    with subprocess.Popen(  # noqa: S603 - our own program, no shell
         command,
         cwd=Path(__file__).parent,
+        # Nothing is ever written: the pipe breaks when this process ends, even if it is killed.
+        stdin=subprocess.PIPE,
         # Ctrl+C is for us: the sandbox must answer until the last request is finished.
         process_group=0 if sys.platform != "win32" else None,
-    )
-    try:
-        deadline = time.monotonic() + SANDBOX_START_SECONDS
-        while not _answers(address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise StartupError("the Stripe sandbox did not start; its own message is above")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
+    ) as process:
         try:
-            process.wait(SANDBOX_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            deadline = time.monotonic() + SANDBOX_START_SECONDS
+            while not _answers(address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise StartupError("the Stripe sandbox did not start; its own message is above")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(SANDBOX_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _answers(address: tuple[str, int]) -> bool:

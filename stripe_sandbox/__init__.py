@@ -6,7 +6,7 @@ As a program::
         --webhook-url http://localhost:8004/api/v1/payment/webhook/stripe --webhook-secret whsec_...
 
 and in the code under test ``StripeClient(key, base_addresses={"api": "http://127.0.0.1:8005"})``
-with any key that begins with ``sk_test_`` (or ``rk_test_``).
+with any key that is ``sk_test_`` (or ``rk_test_``) and then letters, digits and underscores.
 
 In a test, in the running event loop::
 

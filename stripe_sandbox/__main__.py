@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import gc
 import logging
+import os
 import sys
+import threading
 from collections.abc import Sequence
 
 import uvicorn
@@ -19,6 +21,7 @@ from stripe_sandbox.config import (
 from stripe_sandbox.faults import FAULT_KINDS
 from stripe_sandbox.sandbox import Sandbox
 from stripe_sandbox.server import KEEP_ALIVE_SECONDS, ProgramServer
+from stripe_sandbox.trouble import TROUBLE_SYNTAX
 from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS
 
 
@@ -47,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
         help="waits before the 2nd, 3rd, ... try of a delivery",
     )
     parser.add_argument("--webhook-concurrency", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--webhooks-paused",
+        action="store_true",
+        help="keep events queued until the control API resumes or releases them",
+    )
     parser.add_argument(
         "--public-url", metavar="URL", help="base of the hosted pages' addresses as browsers see it"
     )
@@ -79,13 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         "--trouble",
         action="append",
         default=[],
-        metavar="KIND=CHANCE[:SECONDS][@REGEX]",
+        metavar=TROUBLE_SYNTAX,
         help="repeatable; KIND is one of "
         + ", ".join([*FAULT_KINDS, *(f"webhook_{kind}" for kind in WEBHOOK_FAULT_KINDS)]),
     )
     parser.add_argument("--capacity", type=int, default=defaults.capacity, metavar="N")
     parser.add_argument(
         "--seed", type=int, help="make ids, and what happens by chance, reproducible"
+    )
+    parser.add_argument(
+        "--stop-with-stdin",
+        action="store_true",
+        help="stop when standard input ends: for a program that starts the sandbox, and that may "
+        "be killed before it can stop it",
     )
     parser.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error")
@@ -113,6 +127,14 @@ def _configure(arguments: argparse.Namespace) -> SandboxConfig:
     )
 
 
+def _stop_with_stdin(server: uvicorn.Server) -> None:
+    """Standard input ends when whoever holds the other end of the pipe is gone, however it went."""
+    # Not sys.stdin.read: the interpreter cannot shut down while a thread holds that object's lock.
+    while os.read(sys.stdin.fileno(), 4_096):
+        continue
+    server.should_exit = True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -120,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sandbox = Sandbox(_configure(arguments))
         for trouble in arguments.trouble:
             sandbox.add_trouble(trouble)
+        if arguments.webhooks_paused:
+            sandbox.webhooks.pause()
     except ValueError as error:
         parser.error(str(error))
     level = arguments.log_level.upper()
@@ -141,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
         app,
     )
+    if arguments.stop_with_stdin:
+        threading.Thread(target=_stop_with_stdin, args=(server,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else 1

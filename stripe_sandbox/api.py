@@ -31,9 +31,9 @@ from stripe_sandbox.wire import decode
 
 logger = logging.getLogger("stripe_sandbox.api")
 
-_SECRET_PREFIXES = ("sk_test_", "rk_test_")
 _PUBLISHABLE_PREFIX = "pk_test_"
-_VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}(\.[a-z]+)?$")
+_KEY = re.compile(r"(sk|rk|pk)_test_[A-Za-z0-9_]+")
+_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[a-z]+)?")
 _FORM = "application/x-www-form-urlencoded"
 
 # Stripe.js calls from pages of any origin, with a publishable key. A secret key has no business in
@@ -101,7 +101,7 @@ class StripeApi:
         record = self._remember(request, raw)
         publishable = _authenticate(request.headers.get("authorization"))
         version = request.headers.get("stripe-version")
-        if version is not None and not _VERSION.match(version):
+        if version is not None and not _VERSION.fullmatch(version):
             raise invalid_version(version)
         found = self._routes.find(request.method, request.path)
         if found is None:
@@ -137,15 +137,12 @@ class StripeApi:
         )
         if kept.answer is not None:
             record.replayed = True
-            return Answer(
-                kept.answer.status,
-                kept.answer.body,
+            return kept.answer.with_headers(
                 {
-                    **kept.answer.headers,
                     "Idempotency-Key": key,
                     "Original-Request": kept.request_id,
                     "Idempotent-Replayed": "true",
-                },
+                }
             )
         executed = False
         try:
@@ -160,8 +157,7 @@ class StripeApi:
                 sandbox.idempotency.release(account, key, kept)
         if answer is None:
             return None
-        headers = {**answer.headers, "Idempotency-Key": key, "Original-Request": request.id}
-        return Answer(answer.status, answer.body, headers)
+        return answer.with_headers({"Idempotency-Key": key, "Original-Request": request.id})
 
     def _run(
         self, request: "_Request", route: Route, call: Call, failure: Fault | None
@@ -248,11 +244,9 @@ def _authenticate(header: str | None) -> bool:
         raise no_api_key()
     if not key:
         raise no_api_key()
-    if key.startswith(_PUBLISHABLE_PREFIX) and len(key) > len(_PUBLISHABLE_PREFIX):
-        return True
-    if not any(key.startswith(prefix) and len(key) > len(prefix) for prefix in _SECRET_PREFIXES):
+    if not _KEY.fullmatch(key):
         raise invalid_api_key(key)
-    return False
+    return key.startswith(_PUBLISHABLE_PREFIX)
 
 
 def _verdict(request: _Request, status: int) -> dict[str, str]:

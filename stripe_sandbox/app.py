@@ -14,9 +14,12 @@ from stripe_sandbox.pages import page_routes
 from stripe_sandbox.sandbox import Sandbox
 from stripe_sandbox.stripe_js import browser_routes
 
+_API = ("/v1/", "/v2/")
+"""Nothing is under v2; a caller is told so in the shape that its SDK reads."""
+
 
 class SandboxApp:
-    """``/v1`` goes straight to the API; the rest, and the lifespan, to Starlette."""
+    """The API gets its requests directly; the rest, and the lifespan, go to Starlette."""
 
     def __init__(self, sandbox: Sandbox, api: ASGIApp, site: ASGIApp, dashboard: Dashboard) -> None:
         self.sandbox = sandbox
@@ -25,7 +28,7 @@ class SandboxApp:
         self._dashboard = dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and scope["path"].startswith(_API):
             await self._api(scope, receive, send)
         else:
             await self._site(scope, receive, send)

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from stripe_sandbox.clock import Clock
+from stripe_sandbox.clock import Clock, Timer
 from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import CARD, Decline
 from stripe_sandbox.ledger import Ledger
-from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build, copy_json
 from stripe_sandbox.params import (
     EXPAND,
@@ -17,6 +17,7 @@ from stripe_sandbox.params import (
     Hash,
     Kind,
     Metadata,
+    NotSimulated,
     OneOf,
     Params,
     Range,
@@ -27,14 +28,17 @@ from stripe_sandbox.payment_methods import PaymentMethodRecord
 from stripe_sandbox.store import Collection, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
 UPDATE: dict[str, Kind] = {
+    "customer": NotSimulated(),
     "description": Text(unsettable=True),
     "metadata": Metadata(),
     "receipt_email": Text(unsettable=True),
     "fraud_details": Hash({"user_report": OneOf(("fraudulent", "safe"), unsettable=True)}),
+    "shipping": NotSimulated(),
+    "transfer_group": NotSimulated(),
     "expand": EXPAND,
 }
 LIST: dict[str, Kind] = {
@@ -50,6 +54,8 @@ class ChargeRecord(Record):
     def __init__(self, data: StripeObject, method: PaymentMethodRecord) -> None:
         super().__init__(data)
         self.method = method
+        self.timer: Timer | None = None
+        """Runs when an asynchronous capture is booked."""
 
 
 class Charges:
@@ -72,6 +78,7 @@ class Charges:
                 "payment_intent": lambda charge: charge["payment_intent"],
                 "customer": lambda charge: charge["customer"],
             },
+            on_evict=lambda record: clock.cancel(record.timer),
         )
         self.on_captured: list[Callable[[ChargeRecord], None]] = []
         """Called when money has been taken, after the event that says so."""
@@ -174,7 +181,7 @@ class Charges:
         if capture_method == "automatic_async":
             self._events.emit("charge.succeeded", charge)
             id = record.id
-            self._clock.call_later(
+            record.timer = self._clock.call_later(
                 self._config.balance_transaction_seconds, lambda: self._book_later(id)
             )
         else:
@@ -231,19 +238,8 @@ class Charges:
         return charge
 
     def list(self, params: Params) -> StripeObject:
-        within: Sequence[ChargeRecord] | None = None
-        if "payment_intent" in params:
-            within = self._records.by("payment_intent", params["payment_intent"])
-        elif "customer" in params:
-            within = self._records.by("customer", params["customer"])
-        filters = [
-            having(name, params[name])
-            for name in ("payment_intent", "customer", "transfer_group")
-            if name in params
-        ]
-        return list_page(
-            self._records, params, "/v1/charges", noun="charge", within=within, filters=filters
-        )
+        by = ("payment_intent", "customer", "transfer_group")
+        return list_page(self._records, params, "/v1/charges", noun="charge", by=by)
 
     def _named(self, id: str) -> ChargeRecord:
         record = self._records.find(id)

@@ -4,6 +4,8 @@ from stripe_sandbox.params import (
     EXPAND,
     LIST_PARAMS,
     NO_PAYMENT_METHOD_TYPES,
+    NO_STATEMENT_DESCRIPTOR,
+    PAYMENT_METHOD_OPTIONS,
     SHIPPING,
     Anything,
     Array,
@@ -94,7 +96,7 @@ CREATE: dict[str, Kind] = {
             "receipt_email": Email(),
             "setup_future_usage": OneOf(("off_session", "on_session")),
             "shipping": SHIPPING,
-            "statement_descriptor": Descriptor(),
+            "statement_descriptor": NO_STATEMENT_DESCRIPTOR,
             "statement_descriptor_suffix": Descriptor(),
             "transfer_data": NotSimulated(),
             "transfer_group": Text(),
@@ -103,7 +105,7 @@ CREATE: dict[str, Kind] = {
     "payment_method_collection": OneOf(("always", "if_required")),
     "payment_method_configuration": NotSimulated(),
     "payment_method_data": Anything(),
-    "payment_method_options": Anything(),
+    "payment_method_options": PAYMENT_METHOD_OPTIONS,
     "payment_method_types": NO_PAYMENT_METHOD_TYPES,
     "permissions": NotSimulated(),
     "phone_number_collection": NotSimulated(({"enabled": "false"},)),
@@ -120,7 +122,14 @@ CREATE: dict[str, Kind] = {
     "ui_mode": OneOf(("hosted_page", "embedded_page", "elements", "form")),
     "wallet_options": Anything(),
 }
-UPDATE: dict[str, Kind] = {"metadata": Metadata(), "expand": EXPAND}
+UPDATE: dict[str, Kind] = {
+    "collected_information": NotSimulated(),
+    "expand": EXPAND,
+    "line_items": NotSimulated(),
+    "metadata": Metadata(),
+    "payment_intent_data": NotSimulated(),
+    "shipping_options": NotSimulated(("",)),
+}
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
 EXPIRE: dict[str, Kind] = {"expand": EXPAND}
 LINE_ITEMS: dict[str, Kind] = LIST_PARAMS

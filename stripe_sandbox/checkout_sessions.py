@@ -11,7 +11,7 @@ from stripe_sandbox.customers import Customers
 from stripe_sandbox.errors import ApiError, invalid_param, missing_param, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import BANK_DEBIT, CARD
+from stripe_sandbox.instruments import types_on_offer
 from stripe_sandbox.lists import Filter, list_page
 from stripe_sandbox.money import MINIMUM_CHARGE, check_charge, check_currency, display
 from stripe_sandbox.objects import StripeObject, build
@@ -26,7 +26,15 @@ from stripe_sandbox.store import Collection, Record
 _MIN_LIFETIME = 30 * 60
 _MAX_LIFETIME = 24 * 3600
 
-_DECIMAL = re.compile(r"^\d{1,12}(\.0{1,12})?$")
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.0{1,12})?")
+_LISTED_BY = (
+    "payment_intent",
+    "customer",
+    "status",
+    "customer_account",
+    "payment_link",
+    "subscription",
+)
 
 Outcome = Literal["complete", "declined", "requires_action"]
 
@@ -110,7 +118,6 @@ class CheckoutSessions:
                 "You may only specify one of these parameters: customer, customer_creation.",
                 "customer_creation",
             )
-        self._check_lifetime(params)
         currencies = set()
         for index, item in enumerate(params["line_items"]):
             self._check_item(item, f"line_items[{index}]")
@@ -124,15 +131,10 @@ class CheckoutSessions:
                 f"{', '.join(sorted(currencies))}.",
                 "line_items",
             )
-        data = params.get("payment_intent_data") or {}
-        if data.get("statement_descriptor"):
-            raise invalid_param(
-                "The statement_descriptor parameter is not supported for card charges. Use "
-                "statement_descriptor_suffix instead.",
-                "payment_intent_data[statement_descriptor]",
-            )
 
     def create(self, params: Params) -> StripeObject:
+        # Here, not in check_create: an answer that is replayed later is not to be checked again.
+        self._check_lifetime(params)
         known = self._customers.by_param(params["customer"]) if "customer" in params else None
         now = self._clock.timestamp()
         items = self._items(params["line_items"], now)
@@ -140,12 +142,8 @@ class CheckoutSessions:
         total = sum(item["amount_total"] for item in items)
         self._check_total(total, currency)
         id = self._ids.session()
-        types = [CARD, BANK_DEBIT] if currency == "usd" else [CARD]
         allowed = params.get("allowed_payment_method_types")
-        excluded = params.get("excluded_payment_method_types") or []
-        types = [
-            kind for kind in types if kind not in excluded and (not allowed or kind in allowed)
-        ]
+        types = types_on_offer(currency, allowed, params.get("excluded_payment_method_types"))
         if not types:
             raise ApiError(
                 400,
@@ -207,33 +205,18 @@ class CheckoutSessions:
         return session
 
     def list(self, params: Params) -> StripeObject:
-        within: Sequence[SessionRecord] | None = None
-        filters: Sequence[Filter] = ()
-        nothing = ("customer_account", "payment_link", "subscription")
-        if any(name in params for name in nothing):
-            within = []
-        elif "payment_intent" in params:
-            within = self._records.by("payment_intent", params["payment_intent"])
-        if "customer" in params:
-            wanted = params["customer"]
-            if within is None:
-                within = self._records.by("customer", wanted)
-            else:
-                filters = [*filters, lambda session: session["customer"] == wanted]
-        if "status" in params:
-            filters = [*filters, lambda session: session["status"] == params["status"]]
+        filters: list[Filter] = []
         if "customer_details" in params:
             email = params["customer_details"]["email"]
-            filters = [
-                *filters,
-                lambda session: (session["customer_details"] or {}).get("email") == email,
-            ]
+            filters.append(
+                lambda session: (session["customer_details"] or {}).get("email") == email
+            )
         return list_page(
             self._records,
             params,
             "/v1/checkout/sessions",
             noun="checkout.session",
-            within=within,
+            by=_LISTED_BY,
             filters=filters,
         )
 
@@ -446,7 +429,7 @@ class CheckoutSessions:
             raise missing_param(f"{param}[price_data][product_data]")
         decimal = price.pop("unit_amount_decimal", None)
         if decimal is not None:
-            if "unit_amount" in price or not _DECIMAL.match(decimal):
+            if "unit_amount" in price or not _DECIMAL.fullmatch(decimal):
                 raise invalid_param(
                     "The sandbox takes `unit_amount`, or a `unit_amount_decimal` that is whole.",
                     f"{param}[price_data][unit_amount_decimal]",

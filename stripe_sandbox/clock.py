@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 
 logger = logging.getLogger("stripe_sandbox.clock")
 
-_COMPACT_ABOVE = 1_024
+_COMPACT_ABOVE = 128
+_FAR_ENOUGH = 100 * 365 * 24 * 3600
 
 
 @dataclass(order=True, slots=True)
@@ -31,6 +32,10 @@ class Clock:
         self._cancelled = 0
         self._order = itertools.count()
         self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many timers are held, cancelled ones included."""
+        return len(self._timers)
 
     def now(self) -> float:
         return time.time() + self._skipped
@@ -70,9 +75,9 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Skip time. Each timer on the way runs at its own moment, not at the end of the jump."""
-        if seconds < 0:
-            raise ValueError("the clock only goes forward")
         target = self._skipped + seconds
+        if not self._skipped <= target <= _FAR_ENOUGH:
+            raise ValueError("the clock only goes forward, and a hundred years at most")
         while self._timers and self._timers[0].due_at <= time.time() + target:
             timer = heapq.heappop(self._timers)
             self._skipped = max(self._skipped, min(target, timer.due_at - time.time()))

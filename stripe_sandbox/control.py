@@ -9,7 +9,8 @@ the shape of an API error, and a field nobody knows is refused.
     GET    /faults
     POST   /faults                              kind, path="" (regex), method, times=1 (null: for
                                                 ever), chance=1.0, seconds=1.0 | "0.2..1.5" |
-                                                "0.2,0.3,2", status=500, reason, headers
+                                                "0.2,0.3,2", status=500, code, param,
+                                                reason="global-rate", headers
     DELETE /faults
     GET    /webhooks/faults
     POST   /webhooks/faults                     kind, type="" (regex), times=1 (null: for ever),
@@ -81,6 +82,13 @@ class Control:
         if name in self._body and self._body[name] is None:
             return self._body.pop(name)
         return self.take(name, kind, default)
+
+    def take_texts(self, name: str) -> dict[str, str]:
+        """A JSON object of strings, empty by default."""
+        texts: dict[str, str] = self.take(name, dict, {})
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise invalid_param(f"Invalid {name}: every value must be a string", name)
+        return texts
 
     def done(self) -> None:
         """Refuse what nobody took: a misspelled field must not pass for a setting."""
@@ -155,7 +163,11 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
 
     def list_requests(c: Control) -> Any:
         method, path = c.query.get("method"), c.query.get("path", "")
-        return {"data": [record.as_json() for record in s.requests.matching(method, path)]}
+        try:
+            found = s.requests.matching(method, path)
+        except re.error as error:
+            raise invalid_param(f"Invalid path: {error}", "path") from error
+        return {"data": [record.as_json() for record in found]}
 
     def clear_requests(c: Control) -> Any:
         s.requests.clear()
@@ -173,8 +185,10 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
             "chance": c.take("chance", (int, float), 1.0),
             "seconds": c.take("seconds", (int, float, str), 1.0),
             "status": c.take("status", int, 500),
+            "code": c.take("code", str, None),
+            "param": c.take("param", str, None),
             "reason": c.take("reason", str, "global-rate"),
-            "headers": c.take("headers", dict, None),
+            "headers": c.take_texts("headers"),
         }
         c.done()
         return _added(lambda: s.faults.add(kind, times=times, **options))
@@ -207,10 +221,12 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         return {"data": made, "pending": s.webhooks.pending(), "paused": s.webhooks.paused}
 
     def pause(c: Control) -> Any:
+        c.done()
         s.webhooks.pause()
         return {"paused": True}
 
     def resume(c: Control) -> Any:
+        c.done()
         s.webhooks.resume()
         return {"paused": False}
 
@@ -221,6 +237,7 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         return {"paused": False}
 
     def drop(c: Control) -> Any:
+        c.done()
         return {"dropped": s.webhooks.drop_pending()}
 
     async def drain(c: Control) -> Any:
@@ -235,6 +252,7 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         return {"outstanding": s.webhooks.outstanding}
 
     def resend(c: Control) -> Any:
+        c.done()
         try:
             return {"queued": s.webhooks.resend(c.id)}
         except KeyError as error:
@@ -266,9 +284,11 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         return s.fail_refund(c.id, reason)
 
     def succeed_refund(c: Control) -> Any:
+        c.done()
         return s.succeed_refund(c.id)
 
     def require_refund_details(c: Control) -> Any:
+        c.done()
         return s.require_refund_details(c.id)
 
     def open_dispute(c: Control) -> Any:
@@ -301,9 +321,10 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
     def advance(c: Control) -> Any:
         seconds = c.take("seconds", (int, float))
         c.done()
-        if seconds < 0:
-            raise invalid_param("The clock only goes forward.", "seconds")
-        s.clock.advance(float(seconds))
+        try:
+            s.clock.advance(float(seconds))
+        except (ValueError, OverflowError) as error:
+            raise invalid_param(f"Invalid seconds: {error}", "seconds") from error
         return {"now": s.clock.timestamp()}
 
     table: list[tuple[str, str, Handler]] = [

@@ -7,7 +7,7 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build, changes
 from stripe_sandbox.params import (
     ADDRESS,
@@ -163,8 +163,7 @@ class Customers:
         return _tombstone(id)
 
     def list(self, params: Params) -> StripeObject:
-        filters = [having("email", params["email"])] if "email" in params else []
-        return list_page(self._records, params, "/v1/customers", noun="customer", filters=filters)
+        return list_page(self._records, params, "/v1/customers", noun="customer", by=("email",))
 
     # Their PaymentMethods (https://docs.stripe.com/api/payment_methods/attach)
 

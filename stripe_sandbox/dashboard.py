@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from stripe_sandbox.disputes import CLOSED_STATUSES
 from stripe_sandbox.faults import FAULT_KINDS
 from stripe_sandbox.money import decimals, display
 from stripe_sandbox.objects import StripeObject
@@ -32,7 +33,6 @@ _LOOKING_EVERY_SECONDS: Final = 0.2
 _SIGN_OF_LIFE_SECONDS: Final = 15.0
 _ON_OVERVIEW: Final = 6
 _ON_PAGE: Final = 100
-_DISPUTE_CLOSED: Final = ("won", "lost", "warning_closed")
 
 VIEWS: Final = {
     "payments": "Payments",
@@ -454,7 +454,7 @@ class Dashboard:
             return None
         data = record.data
         actions = []
-        if data["status"] not in _DISPUTE_CLOSED:
+        if data["status"] not in CLOSED_STATUSES:
             path = f"/_sandbox/disputes/{id}/close"
             actions = [
                 Action("Close as won", path, {"status": "won"}),

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from stripe_sandbox.charges import ChargeRecord, Charges
-from stripe_sandbox.clock import Clock
+from stripe_sandbox.clock import Clock, Timer
 from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
@@ -60,13 +60,20 @@ REASONS = (
 _DISPUTE_FEE = 1_500
 _DAY = 24 * 3600
 _NETWORK_CODES = {"fraudulent": "10.4", "product_not_received": "13.1"}
-_CLOSED = ("won", "lost", "warning_closed")
+CLOSED_STATUSES = ("won", "lost", "warning_closed")
 _VERDICTS: dict[str, Literal["won", "lost"]] = {
     "winning_evidence": "won",
     "losing_evidence": "lost",
 }
 _ESCALATING = "escalate_inquiry_evidence"
 """What ``uncategorized_text`` makes the bank decide (https://docs.stripe.com/testing#evidence)."""
+
+
+class DisputeRecord(Record):
+    def __init__(self, data: StripeObject) -> None:
+        super().__init__(data)
+        self.timer: Timer | None = None
+        """Runs when the bank decides."""
 
 
 class Disputes:
@@ -85,12 +92,13 @@ class Disputes:
         self._events = events
         self._ledger = ledger
         self._charges = charges
-        self._records: Collection[Record] = Collection(
+        self._records: Collection[DisputeRecord] = Collection(
             capacity=config.capacity,
             indexes={
                 "charge": lambda dispute: dispute["charge"],
                 "payment_intent": lambda dispute: dispute["payment_intent"],
             },
+            on_evict=lambda record: clock.cancel(record.timer),
         )
         charges.on_captured.append(self._open_by_card)
 
@@ -148,7 +156,7 @@ class Disputes:
         charge.data["disputed"] = True
         if not inquiry:
             self._withdraw(dispute)
-        self._records.add(Record(dispute))
+        self._records.add(DisputeRecord(dispute))
         self._events.emit("charge.dispute.created", dispute)
         if not inquiry:
             self._events.emit("charge.dispute.funds_withdrawn", dispute)
@@ -157,7 +165,9 @@ class Disputes:
     def close(self, id: str, status: Literal["won", "lost"]) -> StripeObject:
         if status not in ("won", "lost"):
             raise ApiError(400, "Invalid status: must be one of won or lost", param="status")
-        dispute = self._open_one(id)
+        record = self._open_one(id)
+        self._clock.cancel(record.timer)
+        dispute = record.data
         inquiry = dispute["status"].startswith("warning_")
         dispute["status"] = "warning_closed" if inquiry else status
         dispute["is_charge_refundable"] = inquiry or status == "won"
@@ -179,7 +189,8 @@ class Disputes:
 
         https://docs.stripe.com/api/disputes/update
         """
-        dispute = self._open_one(id)
+        record = self._open_one(id)
+        dispute = record.data
         before = {**dispute, "evidence": dict(dispute["evidence"])}
         before["evidence_details"] = dict(dispute["evidence_details"])
         evidence, details = dispute["evidence"], dispute["evidence_details"]
@@ -209,7 +220,10 @@ class Disputes:
             self._events.emit("charge.dispute.funds_withdrawn", dispute)
         elif sent and text in _VERDICTS and self._settle_seconds is not None:
             verdict = _VERDICTS[text]
-            self._clock.call_later(self._settle_seconds, lambda: self._decide(id, verdict))
+            self._clock.cancel(record.timer)
+            record.timer = self._clock.call_later(
+                self._settle_seconds, lambda: self._decide(id, verdict)
+            )
         return dispute
 
     def is_charged_back(self, charge_id: str) -> bool:
@@ -220,37 +234,26 @@ class Disputes:
         )
 
     def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self.named(id)
+        return self.named(id).data
 
     def list(self, params: Params) -> StripeObject:
-        within = None
-        filters = []
-        if "charge" in params:
-            within = self._records.by("charge", params["charge"])
-        if "payment_intent" in params:
-            intent_id = params["payment_intent"]
-            if within is None:
-                within = self._records.by("payment_intent", intent_id)
-            else:
-                filters.append(lambda dispute: dispute["payment_intent"] == intent_id)
-        return list_page(
-            self._records, params, "/v1/disputes", noun="dispute", within=within, filters=filters
-        )
+        by = ("charge", "payment_intent")
+        return list_page(self._records, params, "/v1/disputes", noun="dispute", by=by)
 
-    def find(self, id: str) -> Record | None:
+    def find(self, id: str) -> DisputeRecord | None:
         return self._records.find(id)
 
-    def named(self, id: str) -> StripeObject:
+    def named(self, id: str) -> DisputeRecord:
         record = self._records.find(id)
         if record is None:
             raise no_such("dispute", id, "dispute")
-        return record.data
+        return record
 
-    def _open_one(self, id: str) -> StripeObject:
-        dispute = self.named(id)
-        if dispute["status"] in _CLOSED:
+    def _open_one(self, id: str) -> DisputeRecord:
+        record = self.named(id)
+        if record.data["status"] in CLOSED_STATUSES:
             raise ApiError(400, "This dispute is already closed")
-        return dispute
+        return record
 
     def _open_by_card(self, charge: ChargeRecord) -> None:
         """https://docs.stripe.com/testing#disputes"""
@@ -261,7 +264,7 @@ class Disputes:
     def _decide(self, id: str, verdict: Literal["won", "lost"]) -> None:
         """The bank's verdict, unless the dispute was closed in the meantime."""
         record = self._records.find(id)
-        if record is not None and record.data["status"] not in _CLOSED:
+        if record is not None and record.data["status"] not in CLOSED_STATUSES:
             self.close(id, verdict)
 
     def _escalate(self, dispute: StripeObject) -> None:

@@ -9,7 +9,7 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build
 from stripe_sandbox.params import EXPAND, LIST_PARAMS, Kind, Params, Range, Text
 from stripe_sandbox.store import Collection, Record
@@ -54,21 +54,12 @@ class EarlyFraudWarnings:
         return record.data
 
     def list(self, params: Params) -> StripeObject:
-        within = None
-        if "charge" in params:
-            within = self._records.by("charge", params["charge"])
-        elif "payment_intent" in params:
-            within = self._records.by("payment_intent", params["payment_intent"])
-        filters = [
-            having(name, params[name]) for name in ("charge", "payment_intent") if name in params
-        ]
         return list_page(
             self._records,
             params,
             "/v1/radar/early_fraud_warnings",
             noun="early_fraud_warning",
-            within=within,
-            filters=filters,
+            by=("charge", "payment_intent"),
         )
 
     def _warn_by_card(self, charge: ChargeRecord) -> None:

@@ -31,7 +31,7 @@ class ApiError(Exception):
         error: StripeObject = {}
         if code is not None:
             error["code"] = code
-            error["doc_url"] = f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}"
+            error["doc_url"] = doc_url(code)
         error["message"] = message
         if param is not None:
             error["param"] = param
@@ -53,6 +53,10 @@ class ApiError(Exception):
     def body(self, request_id: str) -> StripeObject:
         log_url = f"https://dashboard.stripe.com/test/logs/{request_id}"
         return {"error": {**self.error, "request_log_url": log_url}}
+
+
+def doc_url(code: str) -> str:
+    return f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}"
 
 
 def invalid_param(message: str, param: str, code: str | None = None) -> ApiError:

@@ -21,6 +21,8 @@ FaultKind = Literal[
     "lock_timeout",
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 @dataclass(slots=True, eq=False)
@@ -54,13 +56,18 @@ class Fault:
             error = ApiError(
                 self.status,
                 "An unknown error occurred. (The sandbox was told to fail.)",
-                type="invalid_request_error" if self.code or self.param else "api_error",
+                type=self._type(),
                 code=self.code,
                 param=self.param,
                 executed=self.kind == "error_after",
             )
         error.headers = {**error.headers, **self.headers}
         return error
+
+    def _type(self) -> str:
+        if self.status == 402:
+            return "card_error"
+        return "invalid_request_error" if self.code or self.param else "api_error"
 
     def as_json(self) -> StripeObject:
         return {
@@ -72,6 +79,10 @@ class Fault:
             "chance": self.chance,
             "seconds": self.seconds.as_json(),
             "status": self.status,
+            "reason": self.reason,
+            "headers": dict(self.headers),
+            "code": self.code,
+            "param": self.param,
             "hits": self.hits,
         }
 
@@ -123,6 +134,12 @@ class FaultPlan:
             raise ValueError("times is at least 1, or None for ever")
         if not 0 < chance <= 1:
             raise ValueError("chance is more than 0 and at most 1")
+        if not 400 <= status <= 599:
+            raise ValueError("status is an error's, 400 to 599")
+        sent = {"Stripe-Rate-Limited-Reason": reason, **(headers or {})}
+        for name, value in sent.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"{name}: {value!r} cannot be sent as a header")
         fault = Fault(
             id=next(self._ids),
             kind=kind,

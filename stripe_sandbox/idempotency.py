@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stripe_sandbox.clock import Clock
@@ -17,6 +18,9 @@ class Answer:
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Answer":
+        return replace(self, headers={**self.headers, **headers})
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 https://docs.stripe.com/testing
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -333,6 +333,16 @@ def by_number(number: str) -> Instrument | None:
 
 def every_id() -> Iterator[str]:
     return iter(_BY_ID)
+
+
+def types_on_offer(
+    currency: str, allowed: Sequence[str] | None, excluded: Sequence[str] | None
+) -> list[str]:
+    """The ``payment_method_types`` of a payment, after its filters (none: nothing is filtered)."""
+    types = [CARD, BANK_DEBIT] if currency == "usd" else [CARD]
+    return [
+        type for type in types if (not allowed or type in allowed) and type not in (excluded or ())
+    ]
 
 
 def passes_luhn(number: str) -> bool:

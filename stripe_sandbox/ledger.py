@@ -6,7 +6,7 @@ from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import no_such
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build
 from stripe_sandbox.params import EXPAND, LIST_PARAMS, Kind, NotSimulated, Params, Range, Text
 from stripe_sandbox.store import Collection, Record
@@ -108,15 +108,12 @@ class Ledger:
 
     def list_transactions(self, params: Params) -> StripeObject:
         now = self._clock.now()
-        within = self._transactions.by("source", params["source"]) if "source" in params else None
-        filters = [having(name, params[name]) for name in ("currency", "type") if name in params]
         page = list_page(
             self._transactions,
             params,
             "/v1/balance_transactions",
             noun="balance transaction",
-            within=within,
-            filters=filters,
+            by=("source", "currency", "type"),
         )
         for booked in page["data"]:
             if booked["available_on"] <= now:

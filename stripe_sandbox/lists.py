@@ -40,14 +40,22 @@ def list_page(
     url: str,
     *,
     noun: str,
+    by: Sequence[str] = (),
     within: Sequence[R] | None = None,
     filters: Sequence[Filter] = (),
 ) -> StripeObject:
+    """One page of what ``params`` ask for: of ``within``, where that is given already.
+
+    ``by`` names the parameters that filter on the property of their name, an indexed one first.
+    """
     if "starting_after" in params and "ending_before" in params:
         raise invalid_param(
             "You cannot specify both `starting_after` and `ending_before`.", "ending_before"
         )
-    every = list(filters)
+    wanted = [(name, params[name]) for name in by if name in params]
+    if wanted and within is None:
+        within = collection.by(*wanted[0])
+    every = [*filters, *(having(name, value) for name, value in wanted)]
     if "created" in params:
         every.append(created_within(params["created"]))
 

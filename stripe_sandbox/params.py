@@ -10,8 +10,8 @@ from stripe_sandbox.errors import invalid_param, missing_param, not_simulated, u
 
 Params = dict[str, Any]
 
-_INTEGER = re.compile(r"^[+-]?\d{1,18}$")
-_SAFE_DESCRIPTOR = re.compile(r"^[^<>\\'\"*]*$")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_SAFE_DESCRIPTOR = re.compile(r"[^<>\\'\"*]*")
 
 
 class Kind(Protocol):
@@ -71,7 +71,7 @@ class Integer:
         text = _text_of(raw, param)
         if text == "":
             raise _cannot_be_unset(param)
-        if not _INTEGER.match(text):
+        if not _INTEGER.fullmatch(text):
             raise invalid_param(f"Invalid integer: {text}", param, "parameter_invalid_integer")
         number = int(text)
         if self.minimum is not None and number < self.minimum:
@@ -179,7 +179,7 @@ class Descriptor:
             raise invalid_param(
                 f"The statement descriptor must be at most 22 characters, got {len(text)}.", param
             )
-        if not _SAFE_DESCRIPTOR.match(text) or not any(c.isalpha() for c in text):
+        if not _SAFE_DESCRIPTOR.fullmatch(text) or not any(c.isalpha() for c in text):
             raise invalid_param(
                 "The statement descriptor must contain at least one letter and none of "
                 "< > \\ ' \" *.",
@@ -298,11 +298,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Accepted and kept as it came: it changes nothing that is simulated."""
+    """Accepted as it came, because it changes nothing that is simulated; but for ``fields``."""
 
+    fields: Mapping[str, Kind] = field(default_factory=dict)
     required: bool = False
 
     def read(self, raw: Any, param: str) -> Any:
+        if isinstance(raw, dict):
+            for name in self.fields.keys() & raw.keys():
+                self.fields[name].read(raw[name], f"{param}[{name}]")
         return raw
 
 
@@ -314,7 +318,7 @@ class NotSimulated:
     """
 
     harmless: Sequence[Any] = ()
-    required: bool = field(default=False)
+    required: bool = False
 
     def read(self, raw: Any, param: str) -> None:
         if raw not in self.harmless:
@@ -323,14 +327,16 @@ class NotSimulated:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A parameter that this API version no longer takes."""
+    """A parameter that Stripe itself refuses, unless its value is one of ``harmless``."""
 
     message: str
-    code: str
+    code: str | None = None
+    harmless: Sequence[Any] = ()
     required: bool = False
 
     def read(self, raw: Any, param: str) -> None:
-        raise invalid_param(self.message, param, self.code)
+        if raw not in self.harmless:
+            raise invalid_param(self.message, param, self.code)
 
 
 EXPAND = Array(Text())
@@ -348,6 +354,29 @@ NO_PAYMENT_METHOD_TYPES = Refused(
     "`allowed_payment_method_types` or `excluded_payment_method_types` to filter the payment "
     "methods enabled in your Dashboard.",
     "payment_method_types_no_longer_supported",
+)
+
+# https://docs.stripe.com/get-started/account/statement-descriptors
+NO_STATEMENT_DESCRIPTOR = Refused(
+    "The statement_descriptor parameter is not supported for card charges. Use "
+    "statement_descriptor_suffix instead.",
+    harmless=("",),
+)
+
+PAYMENT_METHOD_OPTIONS = Anything(
+    {
+        "card": Anything(
+            {
+                "capture_method": NotSimulated(("",)),
+                "installments": NotSimulated(("", {"enabled": "false"})),
+                "moto": NotSimulated(("false",)),
+                "request_three_d_secure": NotSimulated(("automatic",)),
+                "setup_future_usage": NotSimulated(("", "none")),
+                "three_d_secure": NotSimulated(),
+            }
+        ),
+        "us_bank_account": Anything({"setup_future_usage": NotSimulated(("", "none"))}),
+    }
 )
 
 ADDRESS = Hash(

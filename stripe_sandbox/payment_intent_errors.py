@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stripe_sandbox.errors import ApiError, unexpected_state
+from stripe_sandbox.errors import ApiError, doc_url, unexpected_state
 from stripe_sandbox.instruments import Decline
 from stripe_sandbox.objects import StripeObject, copy_json
 
@@ -86,13 +86,13 @@ def check_owner(intent: StripeObject, method: StripeObject) -> None:
 
 
 def payment_error(decline: Decline, charge_id: str, method: StripeObject) -> StripeObject:
-    """``lastpayment_error``, and the ``error`` of the 402 answer."""
+    """``last_payment_error``, and the ``error`` of the 402 answer."""
     error: StripeObject = {
         "advice_code": decline.advice_code,
         "charge": charge_id,
         "code": decline.code,
         "decline_code": decline.decline_code,
-        "doc_url": f"https://stripe.com/docs/error-codes/{decline.code.replace('_', '-')}",
+        "doc_url": doc_url(decline.code),
         "message": decline.message,
         "network_decline_code": decline.network_decline_code,
         "payment_method": copy_json(method),

@@ -4,6 +4,8 @@ from stripe_sandbox.params import (
     EXPAND,
     LIST_PARAMS,
     NO_PAYMENT_METHOD_TYPES,
+    NO_STATEMENT_DESCRIPTOR,
+    PAYMENT_METHOD_OPTIONS,
     SHIPPING,
     Anything,
     Array,
@@ -38,12 +40,12 @@ _SHARED: dict[str, Kind] = {
     "payment_details": Anything(),
     "payment_method": Text(),
     "payment_method_data": NotSimulated(),
-    "payment_method_options": Anything(),
+    "payment_method_options": PAYMENT_METHOD_OPTIONS,
     "payment_method_types": NO_PAYMENT_METHOD_TYPES,
     "receipt_email": Email(unsettable=True),
     "setup_future_usage": OneOf(("off_session", "on_session"), unsettable=True),
     "shipping": SHIPPING,
-    "statement_descriptor": Descriptor(),
+    "statement_descriptor": NO_STATEMENT_DESCRIPTOR,
     "statement_descriptor_suffix": Descriptor(),
     "transfer_data": NotSimulated(),
     "transfer_group": Text(),
@@ -61,7 +63,7 @@ _CONFIRMING: dict[str, Kind] = {
 CREATE: dict[str, Kind] = {
     **_SHARED,
     **_CONFIRMING,
-    "amount": Integer(required=True),
+    "amount": Integer(required=True, minimum=1),
     "automatic_payment_methods": Hash(
         {"enabled": Boolean(required=True), "allow_redirects": OneOf(("always", "never"))}
     ),
@@ -71,7 +73,12 @@ CREATE: dict[str, Kind] = {
     "on_behalf_of": NotSimulated(),
     "payment_method_configuration": NotSimulated(),
 }
-UPDATE: dict[str, Kind] = {**_SHARED, "amount": Integer(), "currency": Text()}
+UPDATE: dict[str, Kind] = {
+    **_SHARED,
+    "amount": Integer(minimum=1),
+    "currency": Text(),
+    "payment_method_configuration": NotSimulated(),
+}
 CONFIRM: dict[str, Kind] = {
     **{
         name: _SHARED[name]
@@ -105,7 +112,7 @@ CAPTURE: dict[str, Kind] = {
     "hooks": NotSimulated(),
     "metadata": Metadata(),
     "payment_details": Anything(),
-    "statement_descriptor": Descriptor(),
+    "statement_descriptor": NO_STATEMENT_DESCRIPTOR,
     "statement_descriptor_suffix": Descriptor(),
     "transfer_data": NotSimulated(),
 }

@@ -11,13 +11,14 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.customers import Customers
 from stripe_sandbox.errors import (
     ApiError,
+    doc_url,
     invalid_param,
     no_such,
     unexpected_state,
 )
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import AUTHENTICATION_REQUIRED, BANK_DEBIT, CARD, Decline
+from stripe_sandbox.instruments import AUTHENTICATION_REQUIRED, BANK_DEBIT, Decline, types_on_offer
 from stripe_sandbox.lists import list_page
 from stripe_sandbox.money import check_charge, check_currency
 from stripe_sandbox.objects import StripeObject, build, copy_json
@@ -131,7 +132,6 @@ class PaymentIntents:
                     raise invalid_param(
                         f"The parameter `{name}` can only be passed when `confirm` is true.", name
                     )
-        self._check_shared(params)
 
     def create(self, params: Params) -> StripeObject:
         record = self.open(params)
@@ -180,19 +180,12 @@ class PaymentIntents:
         return record.data
 
     def list(self, params: Params) -> StripeObject:
-        within: Sequence[PaymentIntentRecord] | None = None
-        if "customer_account" in params:
-            within = ()
-        elif "customer" in params:
-            within = self._records.by("customer", params["customer"])
-        return list_page(
-            self._records, params, "/v1/payment_intents", noun="payment_intent", within=within
-        )
+        by = ("customer", "customer_account")
+        return list_page(self._records, params, "/v1/payment_intents", noun="payment_intent", by=by)
 
     def check_update(self, params: Params) -> None:
         if "currency" in params:
             params["currency"] = check_currency(params["currency"])
-        self._check_shared(params)
 
     def update(self, params: Params, id: str) -> StripeObject:
         record = self.named(id)
@@ -296,8 +289,7 @@ class PaymentIntents:
             self._forget_attempt(record)
             error = {
                 "code": "payment_intent_authentication_failure",
-                "doc_url": "https://stripe.com/docs/error-codes/"
-                "payment-intent-authentication-failure",
+                "doc_url": doc_url("payment_intent_authentication_failure"),
                 "message": _AUTHENTICATION_FAILED,
                 "payment_method": copy_json(attempt.method.data),
                 "type": "invalid_request_error",
@@ -365,15 +357,6 @@ class PaymentIntents:
 
     # Parameters
 
-    def _check_shared(self, params: Params) -> None:
-        if params.get("statement_descriptor"):
-            # https://docs.stripe.com/get-started/account/statement-descriptors
-            raise invalid_param(
-                "The statement_descriptor parameter is not supported for card charges. Use "
-                "statement_descriptor_suffix instead.",
-                "statement_descriptor",
-            )
-
     def _apply_shared(self, intent: StripeObject, params: Params) -> None:
         for name in (
             "description",
@@ -388,12 +371,11 @@ class PaymentIntents:
                 intent[name] = params[name]
         if "shipping" in params:
             intent["shipping"] = whole_shipping(params["shipping"])
-        types = [CARD, BANK_DEBIT] if intent["currency"] == "usd" else [CARD]
-        allowed = intent["allowed_payment_method_types"]
-        excluded = intent["excluded_payment_method_types"] or []
-        intent["payment_method_types"] = [
-            kind for kind in types if kind not in excluded and (not allowed or kind in allowed)
-        ]
+        intent["payment_method_types"] = types_on_offer(
+            intent["currency"],
+            intent["allowed_payment_method_types"],
+            intent["excluded_payment_method_types"],
+        )
 
     def _set_customer(self, record: PaymentIntentRecord, id: str) -> None:
         intent = record.data

@@ -10,7 +10,7 @@ from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import CARD, Instrument
-from stripe_sandbox.lists import having, list_page
+from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build, changes, copy_json
 from stripe_sandbox.params import (
     ADDRESS,
@@ -230,14 +230,13 @@ class PaymentMethods:
             )
 
     def list_of(self, customer_id: str | None, params: Params, url: str) -> StripeObject:
-        within = self._records.by("customer", customer_id) if customer_id is not None else ()
-        filters = [
-            having(name, value)
-            for name, value in {**params, "customer": customer_id}.items()
-            if name in ("allow_redisplay", "customer", "type")
-        ]
         return list_page(
-            self._records, params, url, noun="PaymentMethod", within=within, filters=filters
+            self._records,
+            {**params, "customer": customer_id},
+            url,
+            noun="PaymentMethod",
+            by=("customer", "allow_redisplay", "type"),
+            within=() if customer_id is None else None,
         )
 
     def update(self, params: Params, id: str) -> StripeObject:

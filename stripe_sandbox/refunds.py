@@ -134,19 +134,8 @@ class Refunds:
         return self.named(id).data
 
     def list(self, params: Params) -> StripeObject:
-        within = None
-        filters = []
-        if "charge" in params:
-            within = self._records.by("charge", params["charge"])
-        if "payment_intent" in params:
-            intent_id = params["payment_intent"]
-            if within is None:
-                within = self._records.by("payment_intent", intent_id)
-            else:
-                filters.append(lambda refund: refund["payment_intent"] == intent_id)
-        return list_page(
-            self._records, params, "/v1/refunds", noun="refund", within=within, filters=filters
-        )
+        by = ("charge", "payment_intent")
+        return list_page(self._records, params, "/v1/refunds", noun="refund", by=by)
 
     def update(self, params: Params, id: str) -> StripeObject:
         record = self.named(id)

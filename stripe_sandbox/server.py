@@ -31,6 +31,12 @@ class ProgramServer(uvicorn.Server):
 class _EmbeddedServer(uvicorn.Server):
     """A uvicorn server inside somebody's event loop: no signal handlers, no waiting about."""
 
+    def __init__(self, config: uvicorn.Config, app: SandboxApp) -> None:
+        super().__init__(config)
+        self._app = app
+        self.running = asyncio.Event()
+        self.stopping = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -53,12 +59,6 @@ class _EmbeddedServer(uvicorn.Server):
         # Idle connections were told to close; one turn of the loop lets them.
         await asyncio.sleep(0)
         await self.lifespan.shutdown()
-
-    def __init__(self, config: uvicorn.Config, app: SandboxApp) -> None:
-        super().__init__(config)
-        self._app = app
-        self.running = asyncio.Event()
-        self.stopping = asyncio.Event()
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from stripe_sandbox.objects import StripeObject
 
@@ -106,7 +106,9 @@ class Collection(Generic[R]):
                 insort(bucket, record, key=_position)
 
     def by(self, index: str, value: str) -> Sequence[R]:
-        """Records with that indexed key, oldest first."""
+        """Records that have (or once had) that key, oldest first: all of them without an index."""
+        if index not in self._keys:
+            return self._order
         return self._buckets.get((index, value), ())
 
     def page(
@@ -123,7 +125,7 @@ class Collection(Generic[R]):
         found: list[R] = []
         if ending_before is not None:
             start = bisect_left(records, ending_before.position + 1, key=_position)
-            candidates: Any = range(start, len(records))
+            candidates = range(start, len(records))
         else:
             stop = len(records)
             if starting_after is not None:

@@ -422,6 +422,12 @@ def test_pages_are_where_it_says(running: Running) -> None:
         assert httpx.get(f"http://127.0.0.1:{address}").status_code == 200, address
 
 
+def test_the_link_to_the_demo_shop_is_the_first_thing_that_is_printed(running: Running) -> None:
+    shop = f"http://localhost:{running.port}/demo/"
+    assert running.program.text.split()[:3] == ["Demo", "shop", shop]
+    assert httpx.get(shop).status_code == 200
+
+
 def test_nothing_secret_is_printed(running: Running) -> None:
     assert "whsec_" not in running.program.text
     assert "sk_test_" not in running.program.text
@@ -456,6 +462,21 @@ def test_stop_finishes_the_request_in_flight_and_then_stops_both_processes(
     assert "service.stopped" in program.text
     assert not is_listening(port)
     assert not is_listening(sandbox_port), "the sandbox was left behind"
+
+
+def test_a_service_that_is_killed_takes_its_sandbox_with_it(tmp_path: Path) -> None:
+    port, sandbox_port = free_ports(2)
+    settings = {"PORT": str(port), "STRIPE_SANDBOX_PORT": str(sandbox_port)}
+    with started([MAIN, "--sandbox"], settings=settings, cwd=tmp_path) as program:
+        program.wait_for(WELCOME)
+        # The dashboard's stream is an answer that would never end by itself.
+        with httpx.stream("GET", f"http://127.0.0.1:{sandbox_port}/dashboard/live") as stream:
+            assert b"changed" in next(stream.iter_bytes())
+            program.process.kill()
+            deadline = time.monotonic() + 10
+            while is_listening(sandbox_port):
+                assert time.monotonic() < deadline, "the sandbox was left behind"
+                time.sleep(0.02)
 
 
 def test_stop_while_it_still_starts_leaves_no_sandbox_behind(tmp_path: Path) -> None:

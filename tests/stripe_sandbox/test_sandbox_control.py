@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import stripe
 
 
 async def call(rig: Any, method: str, url: str, /, **body: Any) -> Any:
@@ -49,12 +50,60 @@ async def test_faults_can_be_added_listed_and_cleared(rig: Any) -> None:
         {"kind": "latency", "seconds": "2..1"},
         {"kind": "latency", "chance": 1.5},
         {"kind": "latency", "times": True},
+        {"kind": "error_before", "status": 200},
+        {"kind": "error_before", "status": 600},
+        {"kind": "error_before", "code": 7},
+        {"kind": "rate_limit", "headers": {"Retry-After": 5}},
+        {"kind": "rate_limit", "headers": {"X": "a\r\nY: b"}},
+        {"kind": "rate_limit", "headers": {"X Y": "a"}},
+        {"kind": "rate_limit", "reason": "\u00e9"},
     ],
 )
 async def test_a_fault_that_makes_no_sense_is_refused(rig: Any, body: dict[str, Any]) -> None:
     answer = await rig.http.post("/_sandbox/faults", json=body)
     assert answer.status_code == 400
     assert rig.sandbox.faults.all() == []
+
+
+async def test_a_fault_refuses_with_the_code_and_the_param_asked_for(rig: Any) -> None:
+    """As Stripe would refuse for good: https://docs.stripe.com/error-codes"""
+    body = {
+        "kind": "error_before",
+        "path": "^/v1/refunds",
+        "status": 400,
+        "code": "charge_disputed",
+        "param": "charge",
+        "headers": {"Stripe-Should-Retry": "false"},
+    }
+    added = await call(rig, "POST", "/faults", **body)
+    assert {name: added[name] for name in body} == body
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        await rig.client.v1.refunds.create_async({"charge": "ch_1"})
+    error = refused.value
+    assert (error.http_status, error.code, error.param) == (400, "charge_disputed", "charge")
+    assert error.headers is not None
+    assert error.headers["stripe-should-retry"] == "false"
+
+
+async def test_a_field_that_nobody_knows_is_refused_before_anything_is_done(rig: Any) -> None:
+    for path in ("/webhooks/pause", "/webhooks/drop", "/clock/advance", "/refunds/re_1/succeed"):
+        answer = await rig.http.post(f"/_sandbox{path}", json={"seconds": 1, "colour": "red"})
+        assert answer.status_code == 400, path
+        assert answer.json()["error"]["message"].startswith("Received unknown parameter"), path
+    assert rig.sandbox.webhooks.paused is False
+
+
+async def test_a_pattern_that_makes_no_sense_is_refused(rig: Any) -> None:
+    answer = await rig.http.get("/_sandbox/requests?path=[")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "path")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "NaN", "Infinity", "1e18", "1" + "0" * 400])
+async def test_the_clock_is_not_moved_where_there_is_no_time(rig: Any, seconds: str) -> None:
+    content = f'{{"seconds": {seconds}}}'
+    answer = await rig.http.post("/_sandbox/clock/advance", content=content)
+    assert answer.status_code == 400
+    assert (await rig.intent()).status == "succeeded"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])

@@ -1,14 +1,18 @@
 """The page about the sandbox says what there is: cards, routes, flags and kinds of trouble."""
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from stripe_sandbox import Sandbox, instruments
+import pytest
+
+from stripe_sandbox import Sandbox, control, instruments
 from stripe_sandbox.__main__ import _parser
 from stripe_sandbox.cards_by_country import CARDS_BY_COUNTRY
 from stripe_sandbox.control import control_routes
-from stripe_sandbox.faults import FAULT_KINDS
-from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS
+from stripe_sandbox.faults import FAULT_KINDS, FaultPlan
+from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS, WebhookFaultPlan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "stripe_sandbox.md").read_text(encoding="utf-8")
 
@@ -46,6 +50,20 @@ def test_every_route_of_the_control_api_is_listed() -> None:
 def test_every_flag_is_listed() -> None:
     flags = {f for action in _parser()._actions for f in action.option_strings} - {"-h", "--help"}
     assert flags <= set(re.findall(r"`(--[a-z-]+)`", section("Start it")))
+
+
+@pytest.mark.parametrize(
+    ("path", "add"),
+    [("/faults", FaultPlan.add), ("/webhooks/faults", WebhookFaultPlan.add)],
+)
+def test_every_field_of_a_fault_is_listed_on_the_page_and_in_the_program(
+    path: str, add: Callable[..., object]
+) -> None:
+    fields = inspect.signature(add).parameters.keys() - {"self"}
+    [row] = re.findall(rf"^\| `POST {path}` \| (.*) \|$", section("The control API"), re.M)
+    assert set(re.findall(r"`(\w+)`", row)) == fields
+    entry = (control.__doc__ or "").partition(f"POST   {path} ")[2].partition("DELETE")[0]
+    assert fields <= set(re.findall(r"\w+", entry))
 
 
 def test_every_kind_of_trouble_is_listed() -> None:

@@ -69,6 +69,27 @@ async def test_a_refused_state_is_replayed_even_when_it_has_changed(rig: Any) ->
     assert (await post(rig, "k2", "/v1/refunds", **params)).status_code == 200
 
 
+async def test_a_session_is_replayed_although_its_expiry_would_be_too_near_by_now(
+    rig: Any, line_item: Any
+) -> None:
+    """https://docs.stripe.com/api/idempotent_requests: what was saved is not checked again."""
+    params = {
+        "success_url": "https://shop.example",
+        "line_items": [line_item()],
+        "expires_at": rig.sandbox.clock.timestamp() + 1_860,
+    }
+    create = rig.client.v1.checkout.sessions.create_async
+    first = await create(params, {"idempotency_key": "k"})
+    rig.sandbox.clock.advance(600)
+    second = await create(params, {"idempotency_key": "k"})
+    assert second.id == first.id
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        await create(params, {"idempotency_key": "k2"})
+    assert refused.value.param == "expires_at"
+    later = {**params, "expires_at": rig.sandbox.clock.timestamp() + 1_860}
+    assert (await create(later, {"idempotency_key": "k2"})).status == "open"
+
+
 async def test_second_use_of_a_key_with_other_params_is_refused(rig: Any) -> None:
     await create(rig, "k")
     with pytest.raises(stripe.IdempotencyError) as refused:

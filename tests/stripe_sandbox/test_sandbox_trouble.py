@@ -95,10 +95,25 @@ async def test_a_fault_tells_its_chance_and_its_seconds(rig: Any) -> None:
     )
 
 
+async def test_trouble_tells_its_status_code_and_param(rig: Any) -> None:
+    rig.sandbox.add_trouble("error_before=1/402/card_declined/payment_method@^/v1/payment_intents")
+    answer = await rig.http.post("/v1/payment_intents", data=INTENT)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (
+        402,
+        "card_declined",
+        "payment_method",
+    )
+    assert (await rig.http.get("/v1/balance")).status_code == 200
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "error_after",
+        "error_after=1/200",
+        "error_after=1/4000",
+        "webhook_drop=1/500",
         "error_after=",
         "error_after=0",
         "error_after=1.1",

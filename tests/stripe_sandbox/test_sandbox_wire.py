@@ -55,14 +55,38 @@ async def test_no_key_is_a_401(rig: Any) -> None:
     assert "code" not in error
 
 
-@pytest.mark.parametrize("key", ["sk_live_1234567890", "nonsense", "sk_test_", "rk_live_abc"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk_live_1234567890",
+        "rk_live_abc",
+        "pk_live_abc",
+        "nonsense",
+        "sk_test_",
+        "sk_test_a b",
+        "sk_test_...",
+        "SK_TEST_1",
+        "whsec_test_1",
+    ],
+)
 async def test_keys_other_than_test_keys_are_a_401_that_does_not_repeat_them(
     rig: Any, key: str
 ) -> None:
+    """https://docs.stripe.com/keys"""
     answer = await rig.http.get("/v1/balance", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 401
     assert answer.json()["error"]["message"].startswith("Invalid API Key provided: ")
+    assert answer.json()["error"]["type"] == "invalid_request_error"
     assert key not in answer.text.replace("sk_test_****", "")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic !!!", "Basic Og==", "Token sk_test_1"])
+async def test_a_header_without_a_key_is_a_401(rig: Any, header: str) -> None:
+    """https://docs.stripe.com/api/authentication"""
+    async with httpx.AsyncClient(base_url=rig.url) as anonymous:
+        answer = await anonymous.get("/v1/balance", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["message"].startswith("You did not provide an API key.")
 
 
 @pytest.mark.parametrize("key", ["sk_test_1", "rk_test_1"])
@@ -171,6 +195,8 @@ async def test_unknown_urls_are_404(rig: Any) -> None:
         ("POST", "/v1/x"),
         ("GET", "/v1/payment_intents/pi_1/x"),
         ("PUT", "/v1/x"),
+        ("GET", "/v1/"),
+        ("GET", "/v2/core/events"),
     ):
         answer = await rig.http.request(method, path)
         assert answer.status_code == 404
@@ -201,40 +227,60 @@ async def test_oversized_bodies_are_refused(rig: Any) -> None:
     assert answer.status_code == 413
 
 
+CREATE = "https://docs.stripe.com/api/payment_intents/create"
+INTEGER = "https://docs.stripe.com/error-codes#parameter-invalid-integer"
+CURRENCIES = "https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts"
+DESCRIPTORS = "https://docs.stripe.com/get-started/account/statement-descriptors"
+METADATA = "https://docs.stripe.com/metadata"
+ENDIVE = "https://docs.stripe.com/changelog/endive"
+NOT_INTEGER, TOO_SMALL = "parameter_invalid_integer", "amount_too_small"
+
+
 @pytest.mark.parametrize(
-    ("params", "code", "param"),
+    ("source", "params", "code", "param"),
     [
-        ({"amount": "10.5"}, "parameter_invalid_integer", "amount"),
-        ({"amount": "ten"}, "parameter_invalid_integer", "amount"),
-        ({"amount": ""}, "parameter_invalid_empty", "amount"),
-        ({"amount": "49"}, "amount_too_small", "amount"),
-        ({"amount": "-100"}, "amount_too_small", "amount"),
-        ({"amount": "100000000"}, "amount_too_large", "amount"),
-        ({"amount": "29", "currency": "gbp"}, "amount_too_small", "amount"),
-        ({"amount": "49", "currency": "jpy"}, "amount_too_small", "amount"),
-        ({"amount": "999", "currency": "mxn"}, "amount_too_small", "amount"),
-        ({"currency": "xxx"}, None, "currency"),
-        ({"capture_method": "later"}, None, "capture_method"),
-        ({"confirm": "yes"}, None, "confirm"),
-        ({"receipt_email": "nobody"}, "email_invalid", "receipt_email"),
-        ({"confirm": "true", "return_url": "shop"}, "url_invalid", "return_url"),
-        ({"return_url": "https://shop.example"}, None, "return_url"),
-        ({"off_session": "true"}, None, "off_session"),
-        ({"statement_descriptor": "SHOP"}, None, "statement_descriptor"),
-        ({"statement_descriptor_suffix": "<SHOP>"}, None, "statement_descriptor_suffix"),
-        ({"metadata[" + "k" * 41 + "]": "v"}, None, "metadata"),
-        ({"metadata[k]": "v" * 501}, None, "metadata"),
-        ({f"metadata[k{n}]": "v" for n in range(51)}, None, "metadata"),
+        (INTEGER, {"amount": "10.5"}, NOT_INTEGER, "amount"),
+        (INTEGER, {"amount": "ten"}, NOT_INTEGER, "amount"),
+        (INTEGER, {"amount": "1000\n"}, NOT_INTEGER, "amount"),
+        (INTEGER, {"amount": "\u0661\u0660\u0660\u0660"}, NOT_INTEGER, "amount"),
+        (INTEGER, {"amount": "9" * 30}, NOT_INTEGER, "amount"),
+        ("https://github.com/stripe/stripe-php/issues/943", {"amount": "0"}, NOT_INTEGER, "amount"),
+        (INTEGER, {"amount": "-100"}, NOT_INTEGER, "amount"),
+        (CREATE, {"amount": ""}, "parameter_invalid_empty", "amount"),
+        (CURRENCIES, {"amount": "49"}, TOO_SMALL, "amount"),
+        (CURRENCIES, {"amount": "29", "currency": "gbp"}, TOO_SMALL, "amount"),
+        (CURRENCIES, {"amount": "49", "currency": "jpy"}, TOO_SMALL, "amount"),
+        (CURRENCIES, {"amount": "999", "currency": "mxn"}, TOO_SMALL, "amount"),
+        (CREATE, {"amount": "100000000"}, "amount_too_large", "amount"),
+        (CURRENCIES, {"currency": "xxx"}, None, "currency"),
+        (CREATE, {"currency": ""}, "parameter_invalid_empty", "currency"),
+        (CREATE, {"capture_method": "later"}, None, "capture_method"),
+        (CREATE, {"confirm": "yes"}, None, "confirm"),
+        (CREATE, {"receipt_email": "nobody"}, "email_invalid", "receipt_email"),
+        (CREATE, {"confirm": "true", "return_url": "shop"}, "url_invalid", "return_url"),
+        (CREATE, {"return_url": "https://shop.example"}, None, "return_url"),
+        (CREATE, {"off_session": "true"}, None, "off_session"),
+        (DESCRIPTORS, {"statement_descriptor": "SHOP"}, None, "statement_descriptor"),
         (
+            DESCRIPTORS,
+            {"statement_descriptor_suffix": "<SHOP>"},
+            None,
+            "statement_descriptor_suffix",
+        ),
+        (METADATA, {"metadata[" + "k" * 41 + "]": "v"}, None, "metadata"),
+        (METADATA, {"metadata[k]": "v" * 501}, None, "metadata"),
+        (METADATA, {f"metadata[k{n}]": "v" for n in range(51)}, None, "metadata"),
+        (
+            ENDIVE,
             {"payment_method_types[]": "card"},
             "payment_method_types_no_longer_supported",
             "payment_method_types",
         ),
-        ({"transfer_data[destination]": "acct_1"}, None, "transfer_data"),
+        ("docs/stripe_sandbox.md", {"transfer_data[destination]": "a"}, None, "transfer_data"),
     ],
 )
 async def test_invalid_params_of_an_intent_are_refused(
-    rig: Any, params: dict[str, str], code: str | None, param: str
+    rig: Any, source: str, params: dict[str, str], code: str | None, param: str
 ) -> None:
     answer = await rig.http.post("/v1/payment_intents", data={**INTENT, **params})
     error = answer.json()["error"]

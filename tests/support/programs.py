@@ -122,4 +122,6 @@ def started(command: Sequence[str], *, settings: Mapping[str, str], cwd: Path) -
                 process.kill()
                 process.wait()
         reader.join(STOP_SECONDS)
+        # Closing would wait for whoever still holds the other end.
+        assert not reader.is_alive(), "something that it started is still running"
         process.stdout.close()
