@@ -13,7 +13,12 @@ from app.domain.callers import Caller
 from app.domain.clock import Clock, utc_now
 from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics
-from app.repositories.database import Databases
+from app.repositories.database import (
+    AUTH_DATABASE,
+    PAYMENTS_DATABASE,
+    Commands,
+    Databases,
+)
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import (
     IDEMPOTENCY_KEYS,
@@ -82,15 +87,19 @@ async def open_services(
     ):
         await create_indexes(databases.payments)
         own = databases.payments
-        payments = PaymentRepository(own[PAYMENTS])
-        orders = OrderRepository(own[ORDERS])
+        seconds = settings.database_timeout_seconds
+        commands = Commands(PAYMENTS_DATABASE, timeout_seconds=seconds)
+        payments = PaymentRepository(own[PAYMENTS], commands)
+        orders = OrderRepository(own[ORDERS], commands)
         events = WebhookEventRepository(
-            own[WEBHOOK_EVENTS], retention=timedelta(days=settings.webhook_event_retention_days)
+            own[WEBHOOK_EVENTS],
+            commands,
+            retention=timedelta(days=settings.webhook_event_retention_days),
         )
         users = UserRepository(
             databases.auth[settings.auth_users_collection],
+            Commands(AUTH_DATABASE, timeout_seconds=seconds),
             credits_field=settings.auth_credits_field,
-            timeout_seconds=settings.database_timeout_seconds,
         )
         policy = ReconcilePolicy(
             after=timedelta(seconds=settings.reconcile_after_seconds),
@@ -143,12 +152,12 @@ async def open_services(
             history=HistoryService(payments, orders),
             webhooks=webhooks,
             idempotency=IdempotencyService(
-                IdempotencyKeyRepository(own[IDEMPOTENCY_KEYS]), clock=clock
+                IdempotencyKeyRepository(own[IDEMPOTENCY_KEYS], commands), clock=clock
             ),
             reconciliation=ReconciliationService(
                 payments,
                 events,
-                LockRepository(own[LOCKS]),
+                LockRepository(own[LOCKS], commands),
                 ledger,
                 intents,
                 checkout,

@@ -66,6 +66,12 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
+def cause_of(error: BaseException) -> str | None:
+    """What an error of ours came of, in its maker's words, for the log alone."""
+    cause = error.__cause__
+    return None if cause is None else f"{type(cause).__name__}: {cause}"
+
+
 def configure_logging(level: str, *, json: bool, stream: TextIO | None = None) -> None:
     """Sends our events and those of the standard library to ``stream`` (standard output).
 

@@ -23,7 +23,7 @@ from app.errors import (
     Unauthenticated,
     ValidationFailed,
 )
-from app.observability import current_request_id, get_logger
+from app.observability import cause_of, current_request_id, get_logger
 
 log = get_logger(__name__)
 
@@ -217,12 +217,11 @@ def _log(error: PaymentServiceError) -> None:
     if error.status < 500:
         log.info("request.refused", status=error.status, code=error.code, detail=error.detail)
         return
-    cause = error.__cause__
     fields = {
         "status": error.status,
         "code": error.code,
         "detail": error.detail,
-        "cause": f"{type(cause).__name__}: {cause}" if cause is not None else None,
+        "cause": cause_of(error),
     }
     if error.status == 500:
         log.error("request.failed", **fields, exc_info=error)

@@ -8,9 +8,11 @@ with --if-any says so and succeeds.
 """
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,7 +32,13 @@ from scripts.real_servers import (  # noqa: E402 - after the path, as this is ru
 
 IMAGE: Final = "mongo:8.0"
 LABORATORY: Final = "tests/faults"
+NO_TESTS: Final = 5
+"""Pytest's exit code when it was left with none."""
+AT_ONCE: Final = min(2, os.cpu_count() or 1)
 FOLDERS: Final = ("tests/api", LABORATORY, "tests/integration")
+"""The longest first: they are run two at a time."""
+NO_SERVER: Final = "tests/integration/test_program.py"
+"""Starts programs with the embedded store, or with none: the same on every server."""
 OFFLINE: Final = (MONGO_JAVA_SERVER, FERRETDB)
 PRIMARY: Final = "try { rs.initiate() } catch (e) {}; quit(db.hello().isWritablePrimary ? 0 : 1)"
 
@@ -76,22 +84,82 @@ def docker(*arguments: str, seconds: float) -> str:
     return done.stdout
 
 
-def run_tests(
-    server: str, url: str, arguments: list[str], *, folders: Sequence[str] = FOLDERS
-) -> int:
-    print(f"== the tests on {server}", flush=True)
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One pytest. Its tests have databases of their own, so several share a server."""
+
+    server: str
+    url: str
+    folder: str | None
+    """None: what the arguments name."""
+
+    def command(self, arguments: list[str]) -> list[str]:
+        chosen = [] if self.folder is None else [self.folder, f"--ignore={NO_SERVER}"]
+        return [sys.executable, "-m", "pytest", *chosen, *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "TEST_MONGODB_URL": self.url, "TEST_MONGODB_SERVER": self.server}
+
+    def __str__(self) -> str:
+        return self.server if self.folder is None else f"{self.folder} on {self.server}"
+
+
+def runs_on(server: str, url: str, arguments: list[str], *, skipped: str = "") -> list[Run]:
+    if any(argument.startswith("tests/") for argument in arguments):
+        return [Run(server, url, None)]
+    folders = [folder for folder in FOLDERS if any((ROOT / folder).glob("test_*.py"))]
+    return [Run(server, url, folder) for folder in folders if folder != skipped]
+
+
+def run_all(runs: Sequence[Run], arguments: list[str]) -> int:
+    """Several at once, each shown when it is over; a single one as it goes."""
     started = time.monotonic()
-    chosen: list[str] = []
-    if not any(argument.startswith("tests/") for argument in arguments):
-        chosen = [folder for folder in folders if any((ROOT / folder).glob("test_*.py"))]
-    code = subprocess.run(
-        [sys.executable, "-m", "pytest", *chosen, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TEST_MONGODB_URL": url, "TEST_MONGODB_SERVER": server},
-        check=False,
-    ).returncode
-    print(f"== {server}: exit {code} after {time.monotonic() - started:.0f} s", flush=True)
-    return code
+    if len(runs) == 1:
+        (run,) = runs
+        command = run.command(arguments)
+        done = subprocess.run(command, cwd=ROOT, env=run.environment, check=False)
+        codes = {run: done.returncode}
+    else:
+        with tempfile.TemporaryDirectory(prefix="test-mongodb-") as logs:
+            codes = dict(_side_by_side(runs, arguments, Path(logs)))
+    for run, code in codes.items():
+        print(f"== {run}: exit {code}", flush=True)
+    print(f"== {time.monotonic() - started:.0f} s", flush=True)
+    # A selection (-k) may leave one of them without a test, but not all.
+    some = [code for code in codes.values() if code != NO_TESTS]
+    return next((code for code in some if code), 0) if some else NO_TESTS
+
+
+def _side_by_side(
+    runs: Sequence[Run], arguments: list[str], logs: Path
+) -> Iterator[tuple[Run, int]]:
+    waiting = list(enumerate(runs))
+    under_way: dict[subprocess.Popen[bytes], tuple[Run, Path]] = {}
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < AT_ONCE:
+                number, run = waiting.pop(0)
+                path = logs / f"{number}.log"
+                with path.open("wb") as log:
+                    process = subprocess.Popen(
+                        run.command(arguments),
+                        cwd=ROOT,
+                        env=run.environment,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                    )
+                under_way[process] = run, path
+            time.sleep(0.1)
+            for process in [process for process in under_way if process.poll() is not None]:
+                run, path = under_way.pop(process)
+                print(f"== {run}\n{path.read_text(errors='replace')}", flush=True)
+                yield run, process.returncode
+    finally:
+        for process in under_way:
+            process.terminate()
+        for process in under_way:
+            process.wait()
 
 
 def main(arguments: list[str]) -> int:
@@ -99,25 +167,27 @@ def main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--if-any"]
     given = os.environ.get("TEST_MONGODB_URL")
     if given:
-        return run_tests("the server of TEST_MONGODB_URL", given, arguments)
+        return run_all(runs_on("the server of TEST_MONGODB_URL", given, arguments), arguments)
     try:
         with mongodb_in_docker() as url:
-            return run_tests(IMAGE, url, arguments)
+            return run_all(runs_on(IMAGE, url, arguments), arguments)
     except CannotBeHad as error:
         print(f"== {IMAGE} cannot be had: {error}", flush=True)
-    codes: list[int] = []
-    for kind in OFFLINE:
-        try:
-            with running(kind) as server:
-                # The laboratory takes longer than all else: once is enough.
-                folders = [folder for folder in FOLDERS if not codes or folder != LABORATORY]
-                codes.append(run_tests(kind.name, server.mongodb_url, arguments, folders=folders))
-        except CannotBeHad as error:
-            print(f"== {kind.name} cannot be had: {error}", flush=True)
-    if not codes:
-        print("== No real database server: these tests were not run.", flush=True)
-        return 0 if if_any else 1
-    return max(codes)
+    runs: list[Run] = []
+    with contextlib.ExitStack() as stack:
+        for kind in OFFLINE:
+            try:
+                server = stack.enter_context(running(kind))
+            except CannotBeHad as error:
+                print(f"== {kind.name} cannot be had: {error}", flush=True)
+                continue
+            # The laboratory asks for more of the server than all else: once is enough.
+            skipped = LABORATORY if runs else ""
+            runs += runs_on(kind.name, server.mongodb_url, arguments, skipped=skipped)
+        if runs:
+            return run_all(runs, arguments)
+    print("== No real database server: these tests were not run.", flush=True)
+    return 0 if if_any else 1
 
 
 if __name__ == "__main__":

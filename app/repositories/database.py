@@ -1,5 +1,6 @@
 """Connections, time-outs, and what a driver's error means to us."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,8 +44,13 @@ Database = AsyncIOMotorDatabase[Document]
 PAYMENTS_DATABASE: Final = "payments"
 AUTH_DATABASE: Final = "auth"
 
-AUTH_COMMANDS_AT_ONCE: Final = max(1, max_workers // 4)
-"""Both databases share the driver's threads. When the auth database hangs, cards still sell."""
+COMMANDS_AT_ONCE: Final = {
+    PAYMENTS_DATABASE: max(1, max_workers * 3 // 4 - 2),
+    AUTH_DATABASE: max(1, max_workers // 4),
+}
+"""Both databases share the driver's threads, and neither may take the other's by not answering. Two
+are left for the probes (``ping``).
+"""
 
 _FAILOVER_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -134,6 +140,39 @@ class DatabaseErrors:
     ) -> None:
         if isinstance(error, PyMongoError) and _passes(error):
             raise unavailable(self._name) from error
+
+
+class Commands:
+    """Goes around each command to one database, whichever repository sends it: so many run at once,
+    the others wait for their turn, and DatabaseErrors apply. Not to be nested: whoever holds a turn
+    must not wait for another.
+    """
+
+    __slots__ = ("_errors", "_name", "_slots", "_timeout_seconds")
+
+    def __init__(self, name: str, *, timeout_seconds: float = 5.0) -> None:
+        """``timeout_seconds``: how long a command may wait for those before it."""
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE[name])
+        self._errors = DatabaseErrors(name)
+
+    async def __aenter__(self) -> None:
+        """Raises DatabaseUnavailable when its turn does not come in time."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise unavailable(self._name) from error
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._slots.release()
+        self._errors.__exit__(kind, error, trace)
 
 
 def unavailable(name: str) -> DatabaseUnavailable:

@@ -6,7 +6,7 @@ from typing import Final
 
 from pymongo.errors import DuplicateKeyError
 
-from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors, Document
+from app.repositories.database import Collection, Commands, Document
 
 KEY_LIFETIME: Final = timedelta(hours=24)
 """As Stripe's: https://docs.stripe.com/api/idempotent_requests"""
@@ -30,13 +30,13 @@ class IdempotencyRecord:
 
 
 class IdempotencyKeyRepository:
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, commands: Commands) -> None:
         self._collection = collection
-        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+        self._commands = commands
 
     async def add(self, record: IdempotencyRecord) -> bool:
         """Claims the key; False when it is taken."""
-        with self._errors:
+        async with self._commands:
             try:
                 await self._collection.insert_one(_to_document(record))
             except DuplicateKeyError:
@@ -44,7 +44,7 @@ class IdempotencyKeyRepository:
         return True
 
     async def find(self, record_id: str) -> IdempotencyRecord | None:
-        with self._errors:
+        async with self._commands:
             document = await self._collection.find_one({"_id": record_id})
         return _from_document(document) if document else None
 
@@ -55,20 +55,33 @@ class IdempotencyKeyRepository:
         query: Document = {"_id": known.record_id, "lease_until": known.lease_until}
         if known.status_code is None:
             query["status_code"] = {"$exists": False}
-        with self._errors:
+        async with self._commands:
             result = await self._collection.replace_one(query, _to_document(record))
         return record if result.matched_count else None
 
     async def store_answer(self, record: IdempotencyRecord, status_code: int, body: str) -> None:
-        with self._errors:
+        async with self._commands:
             await self._collection.update_one(
                 {"_id": record.record_id, "resource_id": record.resource_id},
                 {"$set": {"status_code": status_code, "body": body}},
             )
 
+    async def store_refusal(self, record: IdempotencyRecord, status_code: int, body: str) -> bool:
+        """Like an answer, but not when the record was taken over or answered since: False then."""
+        async with self._commands:
+            result = await self._collection.update_one(
+                {
+                    "_id": record.record_id,
+                    "lease_until": record.lease_until,
+                    "status_code": {"$exists": False},
+                },
+                {"$set": {"status_code": status_code, "body": body}},
+            )
+        return result.matched_count == 1
+
     async def release(self, record: IdempotencyRecord, *, now: datetime) -> None:
         """Lets the next request with the key continue at once."""
-        with self._errors:
+        async with self._commands:
             await self._collection.update_one(
                 {"_id": record.record_id, "lease_until": record.lease_until},
                 {"$set": {"lease_until": now}},

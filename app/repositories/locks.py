@@ -4,17 +4,17 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors
+from app.repositories.database import Collection, Commands
 
 
 class LockRepository:
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, commands: Commands) -> None:
         self._collection = collection
-        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+        self._commands = commands
 
     async def acquire(self, name: str, *, owner: str, now: datetime, until: datetime) -> bool:
         """Takes or prolongs the lease; False while another owner holds it."""
-        with self._errors:
+        async with self._commands:
             result = await self._collection.update_one(
                 {"_id": name, "$or": [{"until": {"$lte": now}}, {"owner": owner}]},
                 {"$set": {"owner": owner, "until": until}},
@@ -28,17 +28,17 @@ class LockRepository:
         return True
 
     async def release(self, name: str, *, owner: str) -> None:
-        with self._errors:
+        async with self._commands:
             await self._collection.delete_one({"_id": name, "owner": owner})
 
     async def find_cursor(self, name: str) -> datetime | None:
-        with self._errors:
+        async with self._commands:
             document = await self._collection.find_one({"_id": name})
         return document["at"].astimezone(UTC) if document else None
 
     async def move_cursor(self, name: str, at: datetime) -> None:
         """Forward only."""
-        with self._errors:
+        async with self._commands:
             result = await self._collection.update_one(
                 {"_id": name, "at": {"$lt": at}}, {"$set": {"at": at}}
             )

@@ -3,19 +3,19 @@
 from pymongo.errors import DuplicateKeyError
 
 from app.domain.orders import Order
-from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors
+from app.repositories.database import Collection, Commands
 from app.repositories.documents import order_from_document, order_to_document
 from app.repositories.pages import Page, PagePosition, page_filter, page_of
 
 
 class OrderRepository:
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, commands: Commands) -> None:
         self._collection = collection
-        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+        self._commands = commands
 
     async def put(self, order: Order) -> None:
         """Makes the order, or brings its status up to date; an older revision changes nothing."""
-        with self._errors:
+        async with self._commands:
             try:
                 await self._collection.insert_one(order_to_document(order))
             except DuplicateKeyError:
@@ -33,7 +33,7 @@ class OrderRepository:
         self, user_id: str, *, limit: int, after: PagePosition | None = None
     ) -> Page[Order]:
         """Newest first."""
-        with self._errors:
+        async with self._commands:
             cursor = self._collection.find(page_filter({"user_id": user_id}, after))
             found = (
                 await cursor.sort([("created_at", -1), ("_id", -1)])

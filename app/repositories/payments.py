@@ -7,23 +7,23 @@ from pymongo.errors import DuplicateKeyError
 
 from app.domain.payments import Payment, PaymentStatus
 from app.errors import PaymentNotFound
-from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors, Document
+from app.repositories.database import Collection, Commands, Document
 from app.repositories.documents import payment_from_document, payment_to_document
 from app.repositories.pages import Page, PagePosition, page_filter, page_of
 
 
 class PaymentRepository:
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, commands: Commands) -> None:
         self._collection = collection
-        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+        self._commands = commands
 
     async def add(self, payment: Payment) -> Payment:
         """Inserts the payment, or returns the one that an earlier try of the request inserted."""
-        with self._errors:
-            try:
+        try:
+            async with self._commands:
                 await self._collection.insert_one(payment_to_document(payment))
-            except DuplicateKeyError:
-                return await self.get(payment.payment_id)
+        except DuplicateKeyError:
+            return await self.get(payment.payment_id)
         return payment
 
     async def save(self, before: Payment, after: Payment) -> Payment | None:
@@ -36,7 +36,7 @@ class PaymentRepository:
         changed = {name: value for name, value in new.items() if old.get(name) != value}
         removed = {name: "" for name in old if name not in new}
         update: Document = {"$set": changed} | ({"$unset": removed} if removed else {})
-        with self._errors:
+        async with self._commands:
             result = await self._collection.update_one(
                 {"_id": before.payment_id, "revision": before.revision}, update
             )
@@ -60,7 +60,7 @@ class PaymentRepository:
 
     async def find_oldest(self) -> Payment | None:
         """The first that was made, as far as ids tell: they begin with the time."""
-        with self._errors:
+        async with self._commands:
             found = await self._collection.find({}).sort([("_id", 1)]).limit(1).to_list(1)
         return payment_from_document(found[0]) if found else None
 
@@ -76,7 +76,7 @@ class PaymentRepository:
         query: Document = {"user_id": user_id}
         if status is not None:
             query["status"] = status.value
-        with self._errors:
+        async with self._commands:
             cursor = self._collection.find(page_filter(query, after))
             found = (
                 await cursor.sort([("created_at", -1), ("_id", -1)])
@@ -87,12 +87,12 @@ class PaymentRepository:
 
     async def list_due(self, now: datetime, *, limit: int) -> list[Payment]:
         """Payments with unfinished work that is old enough to be looked at, the oldest first."""
-        with self._errors:
+        async with self._commands:
             cursor = self._collection.find({"reconcile_at": {"$lte": now}})
             found = await cursor.sort([("reconcile_at", 1)]).limit(limit).to_list(limit)
         return [payment_from_document(document) for document in found]
 
     async def _find_one(self, query: Document) -> Payment | None:
-        with self._errors:
+        async with self._commands:
             document = await self._collection.find_one(query)
         return payment_from_document(document) if document else None

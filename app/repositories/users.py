@@ -1,9 +1,6 @@
 """Credits in the auth service's user documents, changed only together with a mark."""
 
-import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -13,10 +10,9 @@ from pymongo import ReturnDocument
 from app.domain.credits import Debit, DebitOutcome, MarkKind
 from app.errors import UserNotFound
 from app.repositories.database import (
-    AUTH_COMMANDS_AT_ONCE,
     AUTH_DATABASE,
     Collection,
-    DatabaseErrors,
+    Commands,
     Document,
     unavailable,
 )
@@ -29,15 +25,10 @@ _TRIES: Final = 3
 
 
 class UserRepository:
-    def __init__(
-        self, collection: Collection, *, credits_field: str, timeout_seconds: float = 5.0
-    ) -> None:
-        """``timeout_seconds``: how long a command may wait for those before it."""
+    def __init__(self, collection: Collection, commands: Commands, *, credits_field: str) -> None:
         self._collection = collection
+        self._commands = commands
         self._credits_field = credits_field
-        self._timeout_seconds = timeout_seconds
-        self._slots = asyncio.Semaphore(AUTH_COMMANDS_AT_ONCE)
-        self._errors = DatabaseErrors(AUTH_DATABASE)
 
     async def get_credits(self, user_id: str) -> int:
         """The balance. Raises UserNotFound."""
@@ -96,7 +87,7 @@ class UserRepository:
         marks = [mark for mark in (document or {}).get(MARKS_FIELD, ()) if mark["key"] in keys]
         if not marks:
             return
-        async with self._slot():
+        async with self._commands:
             await self._collection.update_one(
                 {"_id": _key(user_id)},
                 {
@@ -132,7 +123,7 @@ class UserRepository:
         if change < 0:
             query[self._credits_field] = {"$gte": -change}
         for _ in range(_TRIES):
-            async with self._slot():
+            async with self._commands:
                 after: Document | None = await self._collection.find_one_and_update(
                     query,
                     update,
@@ -151,22 +142,8 @@ class UserRepository:
                 return None, document, False
         raise unavailable(AUTH_DATABASE)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """For one command. Raises DatabaseUnavailable when none is free in time."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise unavailable(AUTH_DATABASE) from error
-        try:
-            with self._errors:
-                yield
-        finally:
-            self._slots.release()
-
     async def _find(self, user_id: str) -> Document | None:
-        async with self._slot():
+        async with self._commands:
             return await self._collection.find_one(
                 {"_id": _key(user_id)}, projection={self._credits_field: 1, MARKS_FIELD: 1}
             )

@@ -7,7 +7,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from app.domain.webhook_events import EventStatus, WebhookEvent
-from app.repositories.database import PAYMENTS_DATABASE, Collection, DatabaseErrors, Document
+from app.repositories.database import Collection, Commands, Document
 from app.repositories.documents import event_from_document, event_to_document
 
 
@@ -16,14 +16,14 @@ class WebhookEventRepository:
     the next try after a failure, and absent once the event is final.
     """
 
-    def __init__(self, collection: Collection, *, retention: timedelta) -> None:
+    def __init__(self, collection: Collection, commands: Commands, *, retention: timedelta) -> None:
         self._collection = collection
         self._retention = retention
-        self._errors = DatabaseErrors(PAYMENTS_DATABASE)
+        self._commands = commands
 
     async def add(self, event: WebhookEvent) -> bool:
         """Stores the event, claimed by the caller; False when it was stored before."""
-        with self._errors:
+        async with self._commands:
             try:
                 await self._collection.insert_one(event_to_document(event))
             except DuplicateKeyError:
@@ -39,7 +39,7 @@ class WebhookEventRepository:
         """
         due: Document = {"next_attempt_at": {"$lte": now}}
         free = due if only_due else {"$or": [{"status": EventStatus.FAILED.value}, due]}
-        with self._errors:
+        async with self._commands:
             document = await self._collection.find_one_and_update(
                 {"_id": stripe_event_id, **free},
                 {
@@ -54,7 +54,7 @@ class WebhookEventRepository:
         return event_from_document(document) if document else None
 
     async def find(self, stripe_event_id: str) -> WebhookEvent | None:
-        with self._errors:
+        async with self._commands:
             document = await self._collection.find_one({"_id": stripe_event_id})
         return event_from_document(document) if document else None
 
@@ -62,7 +62,7 @@ class WebhookEventRepository:
         self, stripe_event_id: str, status: EventStatus, *, now: datetime
     ) -> None:
         """``status`` is processed or ignored; the event may be forgotten after the retention."""
-        with self._errors:
+        async with self._commands:
             await self._collection.update_one(
                 {"_id": stripe_event_id},
                 {
@@ -79,7 +79,7 @@ class WebhookEventRepository:
         self, stripe_event_id: str, *, error: str, next_attempt_at: datetime
     ) -> None:
         """Leaves a final event alone: another worker may have finished it meanwhile."""
-        with self._errors:
+        async with self._commands:
             await self._collection.update_one(
                 {"_id": stripe_event_id, "status": EventStatus.PROCESSING.value},
                 {
@@ -93,7 +93,7 @@ class WebhookEventRepository:
 
     async def list_due(self, now: datetime, *, limit: int) -> list[str]:
         """Ids of events to try again: failed ones, and ones whose worker died."""
-        with self._errors:
+        async with self._commands:
             cursor = self._collection.find(
                 {"next_attempt_at": {"$lte": now}}, projection={"_id": 1}
             )
@@ -102,7 +102,7 @@ class WebhookEventRepository:
 
     async def list_unknown(self, stripe_event_ids: Sequence[str]) -> list[str]:
         """Those of the ids that are not in the inbox, in the order given."""
-        with self._errors:
+        async with self._commands:
             cursor = self._collection.find(
                 {"_id": {"$in": list(stripe_event_ids)}}, projection={"_id": 1}
             )

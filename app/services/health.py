@@ -19,6 +19,7 @@ class HealthService:
             PAYMENTS_DATABASE: databases.payments,
             AUTH_DATABASE: databases.auth,
         }
+        self._pings: dict[str, asyncio.Task[CheckResult]] = {}
 
     async def check(self) -> Mapping[str, CheckResult]:
         """By the name of the check, ``payments_database`` and ``auth_database``."""
@@ -27,9 +28,18 @@ class HealthService:
         return {f"{name}_database": result for name, result in zip(names, results, strict=True)}
 
     async def _answers(self, name: str) -> CheckResult:
+        """Everyone who asks at the same time waits for one ping: a database that does not answer
+        holds one of the driver's threads, however often it is probed.
+        """
+        running = self._pings.get(name)
+        if running is None or running.done():
+            running = self._pings[name] = asyncio.create_task(self._ping(name))
+        done, _ = await asyncio.wait({running}, timeout=PROBE_TIMEOUT_SECONDS)
+        return running.result() if done else "unavailable"
+
+    async def _ping(self, name: str) -> CheckResult:
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-                await ping(self._databases[name], name)
-        except (DatabaseUnavailable, TimeoutError):
+            await ping(self._databases[name], name)
+        except DatabaseUnavailable:
             return "unavailable"
         return "ok"

@@ -1,5 +1,8 @@
 """What probes are told, and that they are told it whatever else is going on."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from pymongo.errors import OperationFailure
 
@@ -74,6 +77,28 @@ async def test_database_that_lets_nobody_in_is_not_ready_either(shop: Shop) -> N
     problem = refused(await shop.get("/health/ready"), 503, "database_unavailable")
     assert problem["checks"] == {"payments_database": "ok", "auth_database": "unavailable"}
     assert "Authentication" not in problem["detail"]
+
+
+@pytest.mark.shop(connect=faulty(faults))
+async def test_probes_that_come_while_one_waits_send_no_ping_of_their_own(shop: Shop) -> None:
+    """Or one that does not answer would hold a thread of the driver for each of them."""
+    pings = 0
+
+    def count(answer: Any) -> Any:
+        nonlocal pings
+        pings += 1
+        return answer
+
+    faults.distort("command", count, database="auth")
+    pause = faults.pause("command", database="auth")
+    probing = asyncio.gather(*(shop.services.health.check() for _ in range(20)))
+    await pause.reached()
+    pause.go_on()
+    assert all(checks["auth_database"] == "ok" for checks in await probing)
+    assert pings == 1
+
+    ok(await shop.get("/health/ready"))
+    assert pings == 2, "a later probe asks anew"
 
 
 @pytest.mark.shop(connect=faulty(faults))

@@ -8,6 +8,7 @@ URL.
 
 import contextlib
 import inspect
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
@@ -15,13 +16,14 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import stripe
 from pydantic import SecretStr
 
 from app.domain.cart import CartItem
 from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
 from app.domain.refunds import Refund, RefundStatus
 from app.gateways.payments import PaymentGateway
-from app.gateways.stripe import open_stripe_gateway
+from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -100,9 +102,10 @@ CALLS: Final[Mapping[str, Call]] = {
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[PaymentGateway]:
+async def opened(connect: StripeConnector = connect_stripe) -> AsyncIterator[PaymentGateway]:
     settings = Settings(_env_file=None, stripe_secret_key=SecretStr(KEY), stripe_api_base=MOCK_URL)
-    async with open_stripe_gateway(settings, Metrics(version="0", stripe_mode="test")) as gateway:
+    metrics = Metrics(version="0", stripe_mode="test")
+    async with open_stripe_gateway(settings, metrics, connect) as gateway:
         yield gateway
 
 
@@ -110,6 +113,44 @@ async def opened() -> AsyncIterator[PaymentGateway]:
 async def test_stripe_takes_the_request(name: str) -> None:
     async with opened() as gateway:
         await CALLS[name](gateway)
+
+
+class ManyPages(stripe.HTTPClient):
+    """The first page of each list says that there is more, which no sample does."""
+
+    name = "many_pages"
+
+    def __init__(self, inner: stripe.HTTPClient) -> None:
+        super().__init__()
+        self.inner = inner
+        self.asked: list[str] = []
+
+    async def sleep_async(self, secs: float) -> None:
+        await self.inner.sleep_async(secs)
+
+    async def request_async(
+        self, method: str, url: str, headers: Any, post_data: Any = None
+    ) -> tuple[bytes, int, Any]:
+        self.asked.append(url)
+        content, status, answered = await self.inner.request_async(method, url, headers, post_data)
+        if "starting_after" not in url:
+            content = json.dumps({**json.loads(content), "has_more": True}).encode()
+        return content, status, answered
+
+
+@pytest.mark.parametrize("name", ["list_events", "list_refunds"])
+async def test_stripe_takes_the_request_for_the_next_page(name: str) -> None:
+    clients: list[ManyPages] = []
+
+    @contextlib.asynccontextmanager
+    async def connect(settings: Settings) -> AsyncIterator[stripe.HTTPClient]:
+        async with connect_stripe(settings) as inner:
+            clients.append(ManyPages(inner))
+            yield clients[-1]
+
+    async with opened(connect) as gateway:
+        await CALLS[name](gateway)
+    assert ["starting_after" in url for url in clients[0].asked] == [False, True]
 
 
 def test_every_request_of_the_gateway_is_made_here() -> None:

@@ -10,7 +10,10 @@ on it, is asked to explain each query as well.
 """
 
 import contextlib
+import dataclasses
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,11 +23,13 @@ import pytest
 from mongomock.filtering import filter_applies
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from app import repositories
 from app.domain.cart import CartItem
 from app.domain.orders import Order
 from app.domain.payments import OrderStatus, Payment, PaymentFlow, PaymentMethod, PaymentStatus
 from app.domain.webhook_events import EventStatus, WebhookEvent
 from app.errors import PaymentServiceError
+from app.repositories.database import AUTH_DATABASE, PAYMENTS_DATABASE, Commands
 from app.repositories.idempotency_keys import IdempotencyKeyRepository, IdempotencyRecord
 from app.repositories.indexes import INDEXES
 from app.repositories.locks import LockRepository
@@ -216,6 +221,9 @@ CALLS: Final[Mapping[str, Call]] = {
     "webhook_events.claim": lambda r: r.webhook_events.claim(
         "id_00000007", only_due=False, **LEASE
     ),
+    "webhook_events.claim, only when due": lambda r: r.webhook_events.claim(
+        "id_00000007", only_due=True, **LEASE
+    ),
     "webhook_events.find": lambda r: r.webhook_events.find("id_00000007"),
     "webhook_events.mark_finished": lambda r: r.webhook_events.mark_finished(
         "id_00000007", EventStatus.PROCESSED, **AT
@@ -231,6 +239,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "idempotency_keys.find": lambda r: r.idempotency_keys.find("id_00000007"),
     "idempotency_keys.take_over": lambda r: r.idempotency_keys.take_over(RECORD, RECORD),
     "idempotency_keys.store_answer": lambda r: r.idempotency_keys.store_answer(RECORD, 200, "{}"),
+    "idempotency_keys.store_refusal": lambda r: r.idempotency_keys.store_refusal(RECORD, 402, "{}"),
     "idempotency_keys.release": lambda r: r.idempotency_keys.release(RECORD, **AT),
     "locks.acquire": lambda r: r.locks.acquire("reconciler", owner="me", until=NOW, **AT),
     "locks.release": lambda r: r.locks.release("reconciler", owner="me"),
@@ -257,20 +266,34 @@ async def queries_of(call: Call) -> list[Query]:
     at: dict[str, Any] = {
         name: Recorder(name, queries) for name in Repositories.__dataclass_fields__
     }
-    repositories = Repositories(
-        payments=PaymentRepository(at["payments"]),
-        orders=OrderRepository(at["orders"]),
-        webhook_events=WebhookEventRepository(at["webhook_events"], retention=timedelta(days=30)),
-        idempotency_keys=IdempotencyKeyRepository(at["idempotency_keys"]),
-        locks=LockRepository(at["locks"]),
-        users=UserRepository(at["users"], credits_field="credits"),
+    own = Commands(PAYMENTS_DATABASE)
+    asked = Repositories(
+        payments=PaymentRepository(at["payments"], own),
+        orders=OrderRepository(at["orders"], own),
+        webhook_events=WebhookEventRepository(
+            at["webhook_events"], own, retention=timedelta(days=30)
+        ),
+        idempotency_keys=IdempotencyKeyRepository(at["idempotency_keys"], own),
+        locks=LockRepository(at["locks"], own),
+        users=UserRepository(at["users"], Commands(AUTH_DATABASE), credits_field="credits"),
     )
     with contextlib.suppress(PaymentServiceError):  # nothing is ever found
-        await call(repositories)
+        await call(asked)
     return queries
 
 
 def test_every_method_of_every_repository_is_looked_at() -> None:
+    modules = [
+        importlib.import_module(f"{repositories.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(repositories.__path__)
+    ]
+    classes = {
+        kind
+        for module in modules
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if name.endswith("Repository")
+    }
+    assert {field.type for field in dataclasses.fields(Repositories)} == classes
     kinds = {name: field.type for name, field in Repositories.__dataclass_fields__.items()}
     methods = {
         f"{name}.{method}"

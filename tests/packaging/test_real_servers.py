@@ -82,6 +82,27 @@ def test_server_of_the_variable_comes_first_and_is_not_shown(checkout: Path) -> 
     assert "hunter22" not in answer.stdout + answer.stderr
 
 
+def test_folders_run_side_by_side_and_each_is_shown_whole(checkout: Path) -> None:
+    url = "mongodb://127.0.0.1:1/"
+    add_test(checkout, url)
+    api = checkout / "tests" / "api"
+    api.mkdir()
+    (api / "test_api.py").write_text("def test_of_the_api() -> None:\n    assert 2 + 2 == 5\n")
+    plain = ("-p", "no:cacheprovider")
+
+    both = run(checkout, "test_mongodb.py", *plain, TEST_MONGODB_URL=url)
+    assert both.returncode == 1, "one of them failed"
+    assert "assert (2 + 2) == 5" in both.stdout
+    assert "1 passed" in both.stdout
+    for folder, code in (("tests/api", 1), ("tests/integration", 0)):
+        assert f"== {folder} on the server of TEST_MONGODB_URL: exit {code}" in both.stdout
+
+    one = run(checkout, "test_mongodb.py", *plain, "-k", "test_url", TEST_MONGODB_URL=url)
+    assert one.returncode == 0, "the selection left the other without a test"
+    none = run(checkout, "test_mongodb.py", *plain, "-k", "nothing", TEST_MONGODB_URL=url)
+    assert none.returncode == 5, "a selection of nothing is a mistake"
+
+
 @pytest.mark.parametrize("port", [12345, 1])
 def test_docker_comes_second_as_a_replica_set_and_is_removed(checkout: Path, port: int) -> None:
     """Whether the tests pass or, for the other port, fail."""

@@ -139,7 +139,7 @@ class DatabaseFaults:
         self._faults.clear()
         self._distortions.clear()
 
-    async def meet(self, command: str, database: str, collection: str, when: When) -> None:
+    async def meet(self, command: str, database: str, collection: str | None, when: When) -> None:
         for pause in self._pauses:
             stops = (pause.command, pause.database, pause.when) == (command, database, when)
             if stops and pause.collection in (None, collection):
@@ -184,10 +184,12 @@ class _Database:
         return _Collection(self._real[collection], self._name, collection, self._faults)
 
     async def command(self, *args: Any, **kwargs: Any) -> Any:
+        await self._faults.meet("command", self._name, None, "before")
         self._faults.strike("command", self._name, None, "before")
         answer = await self._real.command(*args, **kwargs)
         self._faults.strike("command", self._name, None, "after")
-        return answer
+        await self._faults.meet("command", self._name, None, "after")
+        return self._faults.distorted("command", self._name, answer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

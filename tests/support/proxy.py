@@ -24,6 +24,8 @@ class Proxy:
         self.lose_answer = 0
         """The answer of this number, from now, is lost and its connection with it; 0: none."""
         self.connections = 0
+        self.held = 0
+        """What came since it fell silent and was not passed on."""
 
     def cut(self) -> None:
         """Every connection breaks, and none is made until ``mend``."""
@@ -32,6 +34,7 @@ class Proxy:
 
     def fall_silent(self) -> None:
         self.mode = "silent"
+        self.held = 0
         self._passes.clear()
 
     def mend(self) -> None:
@@ -66,6 +69,7 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await source.read(65536):
+                self.held += not self._passes.is_set()
                 await self._passes.wait()
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)

@@ -29,6 +29,13 @@ def only_embedded(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(SERVER_URL is not None, reason=f"embedded store only: {reason}")
 
 
+def as_many(embedded: int, *, on_a_server: int) -> int:
+    """Cases of one kind. A server differs from the embedded store in what its commands do, not in
+    where the service can be cut short: that takes fewer cases, and each costs several times more.
+    """
+    return embedded if SERVER_URL is None else on_a_server
+
+
 def own_store() -> dict[str, str]:
     """Settings' fields of a store that nobody else uses."""
     if SERVER_URL is None:
