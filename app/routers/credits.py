@@ -41,7 +41,9 @@ async def pay_with_credits(
     purchase = body.to_purchase()
 
     async def pay(payment_id: str) -> BaseModel:
-        paid = await services.credits.pay(caller, purchase, payment_id=payment_id)
+        paid = await services.credits.pay(
+            caller, purchase, payment_id=payment_id, is_repeat=once.is_repeat
+        )
         return PayWithCreditsReply.of(paid)
 
     return await once.answer(body, PAYMENT_PREFIX, pay)

@@ -35,6 +35,8 @@ class Once:
         self._caller = caller
         self._idempotency = idempotency
         self._key = key
+        self.is_repeat = False
+        """Whether the work was begun before, by somebody who may only be slow."""
 
     async def answer(
         self, body: BaseModel, prefix: str, work: Work, *, secret: SecretSource | None = None
@@ -55,6 +57,7 @@ class Once:
         )
         claim = await self._idempotency.claim(request, prefix=prefix)
         if claim.answer is None:
+            self.is_repeat = claim.is_repeat
             return await self._do(claim, work)
         if claim.answer.refusal is not None:
             raise claim.answer.refusal

@@ -97,17 +97,8 @@ class CardOutcomes:
                     attempt=None,
                     cause=cause,
                 )
-            case "complete", "unpaid" if (
-                payment.status is PaymentStatus.FAILED and intent_id is not None
-            ):
-                # Completed before it failed, or tried again since? Only the PaymentIntent knows.
-                intent = await self._gateway.retrieve_payment_intent(intent_id)
-                return await self.observe_intent(payment, intent, cause=cause, is_current=True)
             case "complete", "unpaid":
-                return await self._ledger.apply(
-                    payment,
-                    lambda known: known.process(attempt=None, now=self._clock(), cause=cause),
-                )
+                return await self._observe_unpaid_completion(payment, intent_id, cause=cause)
             case "expired", _:
                 return await self._ledger.apply(
                     payment, lambda known: known.cancel(now=self._clock(), cause=cause)
@@ -129,6 +120,22 @@ class CardOutcomes:
         if payment.status.is_paid or payment.stripe_payment_intent_id is None:
             return payment
         intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
+        return await self.observe_intent(payment, intent, cause=cause, is_current=True)
+
+    async def _observe_unpaid_completion(
+        self, payment: Payment, intent_id: str | None, *, cause: str
+    ) -> Payment:
+        def process(known: Payment) -> Payment:
+            # Decided on the payment as it is stored: its failure may be told at the same moment.
+            if known.status is PaymentStatus.FAILED and intent_id is not None:
+                return known
+            return known.process(attempt=None, now=self._clock(), cause=cause)
+
+        payment = await self._ledger.apply(payment, process)
+        if payment.status is not PaymentStatus.FAILED or intent_id is None:
+            return payment
+        # Completed before it failed, or tried again since? Only the PaymentIntent knows.
+        intent = await self._gateway.retrieve_payment_intent(intent_id)
         return await self.observe_intent(payment, intent, cause=cause, is_current=True)
 
     async def _observe_failure(

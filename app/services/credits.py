@@ -52,8 +52,11 @@ class CreditsService:
         self._pricing = pricing
         self._clock = clock
 
-    async def pay(self, caller: Caller, purchase: Purchase, *, payment_id: str) -> CreditsPayment:
-        """Repeating it with the same ``payment_id`` continues the same payment.
+    async def pay(
+        self, caller: Caller, purchase: Purchase, *, payment_id: str, is_repeat: bool = False
+    ) -> CreditsPayment:
+        """Repeating it with the same ``payment_id`` continues the same payment; ``is_repeat`` tells
+        that another try may be on its way.
 
         Raises UserNotFound or InsufficientCredits; then nothing was taken.
         """
@@ -64,9 +67,10 @@ class CreditsService:
         if payment is None:
             # Asked before there is a record: it must be known that the user exists, and a balance
             # that is too small now is not worth a failed payment in the history. The debit itself
-            # checks again.
+            # checks again. A repeat is refused by the debit only: a refusal that leaves nothing
+            # behind would not hold the other try back, or may come of what that one has taken.
             available = await self._users.get_credits(purchase.user_id)
-            if available < credits:
+            if available < credits and not is_repeat:
                 raise _insufficient(credits, available)
             payment = await self._ledger.open(
                 payment_id,

@@ -70,10 +70,14 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Either ``answer`` is there to be replayed, or the work is to be done for ``record``."""
+    """Either ``answer`` is there to be replayed, or the work is to be done for ``record``.
+
+    ``is_repeat``: it was begun before, and whoever began it may only be slow.
+    """
 
     record: IdempotencyRecord
     answer: StoredAnswer | None = None
+    is_repeat: bool = False
 
     @property
     def resource_id(self) -> str:
@@ -105,7 +109,7 @@ class IdempotencyService:
         if known is None:
             raise _in_use()
         if known.expires_at <= now:
-            return await self._take_over(known, fresh)
+            return Claim(await self._take_over(known, fresh))
         if known.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused(
                 "This Idempotency-Key was used with another request; use a new key."
@@ -114,27 +118,34 @@ class IdempotencyService:
             return Claim(known, _answer(known.body))
         if known.lease_until > now:
             raise _in_use()
-        return await self._take_over(known, replace(known, lease_until=now + LEASE))
+        record = await self._take_over(known, replace(known, lease_until=now + LEASE))
+        return Claim(record, is_repeat=True)
 
     async def complete(self, claim: Claim, reply: dict[str, Any]) -> None:
         await self._keys.store_answer(claim.record, 200, json.dumps({"reply": reply}))
 
     async def refuse(self, claim: Claim, error: PaymentServiceError) -> None:
-        """Stores a refusal, or frees the key when the failure was ours or a dependency's."""
+        """Stores a refusal, or frees the key when the failure was ours or a dependency's.
+
+        Raises IdempotencyKeyInUse when a repeat has taken over: what it finds is the answer.
+        """
         if error.status >= 500 or isinstance(error, DependencyFailure):
             await self.release(claim)
             return
         body = {"refusal": {"code": error.code, "detail": error.detail, "facts": error.facts}}
-        await self._keys.store_answer(claim.record, error.status, json.dumps(body))
+        if not await self._keys.store_refusal(claim.record, error.status, json.dumps(body)):
+            raise _in_use() from error
 
     async def release(self, claim: Claim) -> None:
         """Lets a repeat of the request continue at once."""
         await self._keys.release(claim.record, now=self._clock())
 
-    async def _take_over(self, known: IdempotencyRecord, record: IdempotencyRecord) -> Claim:
+    async def _take_over(
+        self, known: IdempotencyRecord, record: IdempotencyRecord
+    ) -> IdempotencyRecord:
         if await self._keys.take_over(known, record) is None:
             raise _in_use()
-        return Claim(record)
+        return record
 
 
 def _in_use() -> IdempotencyKeyInUse:

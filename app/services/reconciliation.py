@@ -22,7 +22,7 @@ from app.gateways.payments import (
     StripeObjectMissing,
 )
 from app.metrics import Metrics
-from app.observability import get_logger
+from app.observability import cause_of, get_logger
 from app.repositories.locks import LockRepository
 from app.repositories.payments import PaymentRepository
 from app.repositories.webhook_events import WebhookEventRepository
@@ -43,6 +43,11 @@ AT_ONCE: Final = 10
 
 STRIPE_RETENTION: Final = timedelta(days=30)
 """How long Stripe lists an event: https://docs.stripe.com/api/events"""
+
+KEY_IS_GOOD_FOR: Final = timedelta(hours=23)
+"""Stripe forgets an idempotency key after a day of its own clock, and would then make a second
+PaymentIntent for the payment: https://docs.stripe.com/api/idempotent_requests
+"""
 
 OVERLAP: Final = timedelta(minutes=10)
 """Read again each time: an event may appear in the list a little after its own time."""
@@ -150,7 +155,13 @@ class ReconciliationService:
         except _LeaseLost:
             raise
         except PaymentServiceError as error:
-            log.warning("reconciler.step_failed", step=name, error=error.code, detail=error.detail)
+            log.warning(
+                "reconciler.step_failed",
+                step=name,
+                error=error.code,
+                detail=error.detail,
+                cause=cause_of(error),
+            )
         except Exception:
             log.exception("reconciler.step_failed", step=name)
         else:
@@ -188,7 +199,7 @@ class ReconciliationService:
     async def _decide_intent(self, payment: Payment) -> Payment:
         abandoned = self._ledger.is_abandoned(payment)
         if payment.stripe_payment_intent_id is None:
-            if abandoned:
+            if abandoned or not self._may_be_repeated(payment):
                 return await self._give_up(payment)
             # The same key as the first time: Stripe returns what it made then, or makes it now.
             return (await self._intents.create_at_stripe(payment)).payment
@@ -211,7 +222,7 @@ class ReconciliationService:
     async def _decide_session(self, payment: Payment) -> Payment:
         session_id = payment.stripe_checkout_session_id
         if session_id is None:
-            if self._ledger.is_abandoned(payment):
+            if self._ledger.is_abandoned(payment) or not self._may_be_repeated(payment):
                 return await self._give_up(payment)
             return (await self._checkout.create_at_stripe(payment)).payment
         try:
@@ -236,10 +247,22 @@ class ReconciliationService:
             return await self._give_up(payment)
         return payment
 
+    def _may_be_repeated(self, payment: Payment) -> bool:
+        return self._clock() < payment.created_at + KEY_IS_GOOD_FOR
+
     async def _give_up(self, payment: Payment) -> Payment:
-        return await self._ledger.apply(
-            payment, lambda known: known.cancel(now=self._clock(), cause="abandoned")
-        )
+        """Not when its PaymentIntent or session was made since the payment was read: a shopper may
+        be on the way there, so it is closed at Stripe first, at the next look.
+        """
+
+        def give_up(known: Payment) -> Payment:
+            was_opened = (
+                known.stripe_payment_intent_id != payment.stripe_payment_intent_id
+                or known.stripe_checkout_session_id != payment.stripe_checkout_session_id
+            )
+            return known if was_opened else known.cancel(now=self._clock(), cause="abandoned")
+
+        return await self._ledger.apply(payment, give_up)
 
     async def _advance_payments(self, report: Report) -> None:
         async def advance(payment: Payment) -> bool:
@@ -322,7 +345,13 @@ class ReconciliationService:
             try:
                 return await act(item)
             except PaymentServiceError as error:
-                log.warning("reconciler.item_failed", kind=kind, error=error.code)
+                log.warning(
+                    "reconciler.item_failed",
+                    kind=kind,
+                    error=error.code,
+                    detail=error.detail,
+                    cause=cause_of(error),
+                )
             except Exception:
                 log.exception("reconciler.item_failed", kind=kind)
             return None

@@ -10,7 +10,6 @@ from datetime import datetime
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.ids import refund_id_of_stripe_refund
 from app.domain.payments import Payment, PaymentMethod
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
@@ -116,12 +115,12 @@ class RefundService:
 
     async def observe(self, payment: Payment, snapshot: RefundSnapshot, *, cause: str) -> Payment:
         """Applies what Stripe says of a refund, ours or one that was made in the dashboard."""
-        refund = payment.refund_from_stripe(snapshot.stripe_refund_id)
-        if refund is None and snapshot.refund_id is not None:
-            refund = payment.refund(snapshot.refund_id)
+        refund = _find_refund(payment, snapshot)
         if refund is None:
             payment = await self._take_over(payment, snapshot)
-            refund = _refund_of(payment, refund_id_of_stripe_refund(snapshot.stripe_refund_id))
+            refund = _find_refund(payment, snapshot)
+            if refund is None:
+                raise LookupError(f"{payment.payment_id} did not take over a refund")
         return await self._settle(payment, refund, snapshot, cause=cause)
 
     async def observe_all(self, payment: Payment, *, cause: str) -> Payment:
@@ -205,6 +204,9 @@ class RefundService:
             raise EventNotYetApplicable("The payment is not known as paid yet.", retry_after=30)
 
         def change(known: Payment) -> Payment:
+            if _find_refund(known, snapshot) is not None:
+                # One of ours, made by another worker since the payment was read.
+                return known
             return known.take_over_refund(
                 snapshot.stripe_refund_id,
                 amount=snapshot.amount,
@@ -298,6 +300,14 @@ class RefundService:
         if payment.stripe_payment_intent_id is None:
             return ()
         return await self._gateway.list_refunds(payment.stripe_payment_intent_id)
+
+
+def _find_refund(payment: Payment, snapshot: RefundSnapshot) -> Refund | None:
+    """By Stripe's id, or by ours, which Stripe was given and which may be all that is recorded."""
+    refund = payment.refund_from_stripe(snapshot.stripe_refund_id)
+    if refund is None and snapshot.refund_id is not None:
+        refund = payment.refund(snapshot.refund_id)
+    return refund
 
 
 def _refund_of(payment: Payment, refund_id: str) -> Refund:

@@ -11,6 +11,7 @@ from bson import Int64, ObjectId
 from app.domain.credits import DebitOutcome
 from app.domain.ids import new_id
 from app.domain.payments import Payment, PaymentFlow, PaymentStatus
+from app.repositories.database import AUTH_DATABASE, PAYMENTS_DATABASE, Commands
 from app.repositories.payments import PaymentRepository
 from app.repositories.users import UserRepository
 from tests.support.database_faults import DatabaseFaults, When, faulty
@@ -346,12 +347,14 @@ async def crash(shop: Shop, *, debited: bool, credits: int = 3) -> Payment:
 
 
 def repository(shop: Shop) -> PaymentRepository:
-    return PaymentRepository(shop.databases.payments["payments"])
+    return PaymentRepository(shop.databases.payments["payments"], Commands(PAYMENTS_DATABASE))
 
 
 async def take(shop: Shop, payment: Payment) -> DebitOutcome:
     """The debit, as the request that the payment belongs to would make it."""
-    users = UserRepository(shop.databases.auth["users"], credits_field="credits")
+    users = UserRepository(
+        shop.databases.auth["users"], Commands(AUTH_DATABASE), credits_field="credits"
+    )
     debit = await users.take_credits(
         payment.user_id,
         payment_id=payment.payment_id,

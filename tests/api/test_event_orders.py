@@ -11,9 +11,11 @@ from structlog.testing import capture_logs
 
 from app.domain.orders import Order
 from app.domain.refunds import RefundStatus
+from app.repositories.database import PAYMENTS_DATABASE, Commands
 from app.repositories.documents import payment_from_document
 from app.repositories.orders import OrderRepository
-from tests.support.shop import Shop, ok
+from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.shop import Shop, ShopOptions, ok, open_shop
 
 # Stripe sends nothing by itself: each test delivers the events in an order of its own.
 pytestmark = pytest.mark.shop(webhooks=False)
@@ -317,6 +319,38 @@ async def test_a_bank_debit_on_the_hosted_page_ends_the_same_in_every_order(
         assert (payment["failure"] is None) is (outcome == "succeeded"), in_order(shuffled)
 
 
+async def test_a_completion_that_is_recorded_as_the_debit_fails_does_not_hide_the_failure() -> None:
+    """Two workers: one is about to write that the bank was asked when the other writes that it
+    refused.
+    """
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        session = await shop.create_session()
+        recorder = Recorder(shop)
+        shop.stripe.pay_session(session["session_id"], "pm_usBankAccount")
+        record = shop.stripe.checkout_sessions.named(session["session_id"])
+        shop.stripe.settle(record.data["payment_intent"], "failed")
+        _, completed, failed, _ = recorder.take(
+            "payment_intent.processing",
+            "checkout.session.completed",
+            "payment_intent.payment_failed",
+            "checkout.session.async_payment_failed",
+        )
+        learns_intent = faults.pause("update_one", collection="payments")
+        processes = faults.pause("update_one", collection="payments")
+        completion = asyncio.create_task(deliver_all(shop, [completed]))
+        await learns_intent.reached()
+        learns_intent.go_on()
+        await processes.reached()
+        await deliver_all(shop, [failed])
+        processes.go_on()
+        await completion
+
+        payment = await assert_end(shop, session["payment_id"], "failed", None)
+        assert payment["failure"] is not None
+        assert await shop.transitions(session["payment_id"]) == [("pending", "failed")]
+
+
 async def test_a_completed_session_that_is_not_paid_yet_has_no_order(shop: Shop) -> None:
     session = await shop.create_session()
     recorder = Recorder(shop)
@@ -413,7 +447,7 @@ async def test_an_older_state_of_an_order_never_overwrites_a_newer_one(shop: Sho
     partly = partly.settle_refund(
         partly.refunds[0].refund_id, RefundStatus.SUCCEEDED, now=shop.clock(), cause="test"
     )
-    orders = OrderRepository(shop.databases.payments["orders"])
+    orders = OrderRepository(shop.databases.payments["orders"], Commands(PAYMENTS_DATABASE))
     newer = replace(Order.of(partly), payment_revision=payment.revision + 2)
 
     await orders.put(newer)

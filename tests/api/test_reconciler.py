@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.__main__ import _run_once
 from app.dependencies import Services, open_services
@@ -760,6 +761,20 @@ async def test_one_payment_that_fails_stops_no_other(shop: Shop) -> None:
     shop.stripe.faults.clear()
     await shop.reconcile(minutes=5)
     assert await statuses(shop, *ids) == ["succeeded"] * 5
+
+
+async def test_the_log_tells_why_a_payment_failed_in_the_words_of_the_driver() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        await shop.confirm_in_browser(await shop.create_intent())
+        faults.add("update_one", collection="payments", times=None)
+        with capture_logs() as logs:
+            await shop.reconcile(minutes=2)
+    failed = [line for line in logs if line["event"] == "reconciler.item_failed"]
+    assert {line["error"] for line in failed} == {"database_unavailable"}
+    assert {line["cause"] for line in failed} == {
+        "AutoReconnect: connection closed (the test was told to)"
+    }
 
 
 async def test_a_mistake_of_ours_with_one_payment_stops_no_other() -> None:

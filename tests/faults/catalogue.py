@@ -6,7 +6,7 @@ from random import Random
 from tests.faults import crashes, histories, orders, races
 from tests.faults.crashes import Outcome
 from tests.faults.flows import FLOWS
-from tests.faults.steps import DEATHS
+from tests.faults.steps import ANY, DEATHS
 
 
 async def run(name: str) -> Outcome:
@@ -26,10 +26,17 @@ async def run(name: str) -> Outcome:
 
 async def shortest(outcome: Outcome) -> Outcome:
     """The same failure with as little before it as possible."""
-    if not outcome.name.startswith("history:"):
-        return outcome
-    told = histories.Told.parse(outcome.name)
-    return await histories.run(await histories.shortest(told, outcome.promises))
+    name, promises = outcome.name, outcome.promises
+    match name.partition(":")[0]:
+        case "history":
+            told = histories.Told.parse(name)
+            return await histories.run(await histories.shortest(told, promises))
+        case "race":
+            return await races.run(await races.shortest(outcome))
+        case "order":
+            return await orders.run(await orders.shortest(orders.Order.parse(name), promises))
+        case _:
+            return await crashes.run(await crashes.shortest(crashes.Case.parse(name), promises))
 
 
 async def exhaustive() -> AsyncIterator[str]:
@@ -51,42 +58,38 @@ class ByChance:
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, int]] = {}
+        self._events: dict[str, int] = {}
 
     async def measure(self) -> None:
-        """How many places each flow and its recovery have."""
+        """How many places each flow and its recovery have, and how many events each life."""
         for flow in FLOWS:
             outcome = await crashes.run(crashes.Case(flow))
             self._places[flow] = len(outcome.act), len(outcome.recovery)
+        for life in orders.LIVES:
+            self._events[life] = await orders.count_events(life)
 
     def name(self, seed: int, number: int) -> str:
         random = Random(f"{seed}:{number}")
         match random.choices(("recovery", "race", "order", "history"), (3, 3, 1, 3))[0]:
             case "recovery":
-                return str(self._death_in_recovery(random))
+                return str(self._trouble_twice(random))
             case "race":
                 race = random.choice(list(races.RACES))
                 return str(races.Run.by_seed(race, random.randrange(10**6)))
             case "order":
-                return str(self._order(random))
+                life = random.choice(list(orders.LIVES))
+                return str(orders.by_chance(life, self._events[life], random))
             case _:
                 return str(histories.Told(random.randrange(10**9)))
 
-    def _death_in_recovery(self, random: Random) -> crashes.Case:
-        """Two deaths: one in the flow, one in what comes after it."""
+    def _trouble_twice(self, random: Random) -> crashes.Case:
+        """Deaths and faults: one in the flow, one in what comes after it, mostly deaths."""
+
+        def trouble(places: int) -> crashes.Place:
+            fault = random.choice((*DEATHS, f"{ANY}{random.randrange(1_000)}"))
+            return crashes.Place(random.randrange(places), fault)
+
         flow = random.choice(list(FLOWS))
         act, recovery = self._places[flow]
-        return crashes.Case(
-            flow,
-            crashes.Place(random.randrange(act), random.choice(DEATHS)),
-            crashes.Place(random.randrange(recovery * 3 // 2), random.choice(DEATHS)),
-            random.random() < 0.5,
-            random.random() < 0.5,
-        )
-
-    def _order(self, random: Random) -> orders.Order:
-        life = random.choice(list(orders.LIVES))
-        events = [number for number in range(6) if random.random() > 0.1]
-        events += [number for number in events if random.random() < 0.25]
-        random.shuffle(events)
-        at = random.randrange(len(events) + 1) if random.random() < 0.7 else None
-        return orders.Order(life, tuple(events), at)
+        after = random.choice(crashes.AFTERWARDS)
+        return crashes.Case(flow, trouble(act), trouble(recovery * 3 // 2), after)

@@ -41,8 +41,8 @@ _OPENING_PATHS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """``promise`` is a number of the design, ``rest`` (something is stuck) or ``answer`` (what a
-    caller was told is not true any more).
+    """``promise`` is a number of the design, ``rest`` (something is stuck), ``answer`` (what a
+    caller was told is not true any more) or ``unforeseen`` (an error that nobody handles).
     """
 
     promise: str
@@ -223,11 +223,27 @@ def _card(world: World, payment: Document) -> Iterator[Broken]:
     if held and captured == payment["amount"] and currencies == {payment["currency"]}:
         yield Broken("8", f"a {payment['status']} payment is held though it was paid as asked")
     yield from _disputes(world, payment, charges)
+    if payment["status"] == "canceled" and not held:
+        yield from _cannot_be_paid(world, payment, intents)
     if len(intents) > 1:
         yield Broken("7", f"{len(intents)} PaymentIntents were made for one payment")
     ids = {intent["id"] for intent in intents}
     if payment.get("stripe_payment_intent_id") not in ids | {None}:
         yield Broken("answer", "the payment names a PaymentIntent that is not its own")
+
+
+def _cannot_be_paid(world: World, payment: Document, intents: list[Document]) -> Iterator[Broken]:
+    """What was given up must be closed at Stripe too."""
+    if payment["flow"] == "payment_intent":
+        known = payment.get("stripe_payment_intent_id")
+        statuses = [intent["status"] for intent in intents if intent["id"] == known]
+    else:
+        known = payment.get("stripe_checkout_session_id")
+        sessions = [record.data for record in world.stripe.checkout_sessions._records]
+        statuses = [session["status"] for session in sessions if session["id"] == known]
+    for status in statuses:
+        if status not in ("canceled", "expired", "complete"):
+            yield Broken("1", f"a canceled payment is still {status} at Stripe")
 
 
 def _charges_of(world: World, intents: Iterable[Document]) -> list[Document]:
@@ -335,7 +351,8 @@ def _requests(
         if request.reply is not None and request.reply.status == 200:
             yield from _still_true(request, by_id, order_ids)
     for record in world.collection("idempotency_keys").find({"status_code": None}):
-        if record["lease_until"] > world.clock() + timedelta(seconds=31):
+        longest = timedelta(seconds=31 + max(world.ahead.values(), default=0))
+        if record["lease_until"] > world.clock() + longest:
             yield Broken("rest", "an Idempotency-Key is leased for too long")
 
 

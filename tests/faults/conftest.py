@@ -1,23 +1,19 @@
 """What the laboratory's tests share."""
 
-import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from tests.faults import catalogue
 from tests.faults.crashes import Outcome
+from tests.faults.laboratory import listening
 from tests.support.store import OWN_STORES
 
 
 @pytest.fixture(autouse=True)
-def quiet_log() -> Iterator[None]:
-    """Thousands of warnings about faults that were ordered would only cost time."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
+def unforeseen_errors_are_heard() -> Iterator[None]:
+    with listening():
+        yield
 
 
 @pytest.fixture(autouse=True)

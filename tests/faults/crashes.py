@@ -1,13 +1,17 @@
 """A flow, broken at one place (and its recovery at another), then brought to rest and checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tests.faults.checker import Broken
 from tests.faults.flows import FLOWS
 from tests.faults.laboratory import Laboratory
 from tests.faults.steps import DEATHS, Step, faults_of
-from tests.faults.world import World
+from tests.faults.world import World, minutes
+
+A_DAY_LATER: Final = minutes(25 * 60)
+"""Longer than anybody keeps an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +26,50 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """What callers and Stripe do after trouble. ``is_late``: the service is away for a day."""
+
+    retries: bool = True
+    redelivers: bool = True
+    is_late: bool = False
+
+    def __str__(self) -> str:
+        words = [
+            "retry" if self.retries else "no-retry",
+            "redeliver" if self.redelivers else "no-redeliver",
+        ]
+        return ":".join([*words, "late"] if self.is_late else words)
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> "After":
+        return cls("retry" in words, "redeliver" in words, "late" in words)
+
+
+AFTERWARDS: Final = (
+    After(),
+    After(redelivers=False),
+    After(retries=False),
+    After(retries=False, redelivers=False),
+    After(retries=False, redelivers=False, is_late=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """Its text is its name, by which it is run alone."""
 
     flow: str
     act: Place | None = None
     recovery: Place | None = None
-    retries: bool = True
-    redelivers: bool = True
+    after: After = AFTERWARDS[0]
 
     def __str__(self) -> str:
-        callers = f"{'retry' if self.retries else 'no-retry'}"
-        stripe = f"{'redeliver' if self.redelivers else 'no-redeliver'}"
-        return f"crash:{self.flow}:{self.act or '-'}:{self.recovery or '-'}:{callers}:{stripe}"
+        return f"crash:{self.flow}:{self.act or '-'}:{self.recovery or '-'}:{self.after}"
 
     @classmethod
     def parse(cls, text: str) -> "Case":
-        _, flow, act, recovery, callers, stripe = text.split(":")
-        return cls(flow, _place(act), _place(recovery), callers == "retry", stripe == "redeliver")
+        _, flow, act, recovery, *after = text.split(":")
+        return cls(flow, _place(act), _place(recovery), After.parse(after))
 
 
 @dataclass(slots=True)
@@ -49,6 +79,8 @@ class Outcome:
     trace: list[str]
     act: list[Step] = field(default_factory=list)
     recovery: list[Step] = field(default_factory=list)
+    choices: list[int] = field(default_factory=list)
+    """Who went on, of those that waited, where several ran at once."""
 
     @property
     def promises(self) -> set[str]:
@@ -67,26 +99,25 @@ async def run(case: Case) -> Outcome:
         await flow.act(lab, given)
         lab.pause()
         lab.note("recovery begins")
+        after = case.after
+        if after.is_late:
+            lab.world.pass_time(A_DAY_LATER)
         recovery = await lab.recover(
-            retries=case.retries, redelivers=case.redelivers, faults=_faults(case.recovery)
+            retries=after.retries, redelivers=after.redelivers, faults=_faults(case.recovery)
         )
     finally:
         await lab.close()
     return Outcome(str(case), lab.broken, lab.trace, act.steps, recovery.steps)
 
 
-BEHAVIOURS = [(retries, redelivers) for retries in (True, False) for redelivers in (True, False)]
-"""What callers and Stripe do after trouble."""
-
-
 async def deaths(flow: str) -> Iterator[Case]:
-    """Every place of the flow, before and after, with every behaviour."""
+    """Every place of the flow, before and after, with whatever may come afterwards."""
     steps = (await run(Case(flow))).act
     return (
-        Case(flow, Place(number, death), None, retries, redelivers)
+        Case(flow, Place(number, death), None, after)
         for number in range(len(steps))
         for death in DEATHS
-        for retries, redelivers in BEHAVIOURS
+        for after in AFTERWARDS
     )
 
 
@@ -94,11 +125,19 @@ async def faults(flow: str) -> Iterator[Case]:
     """Every place of the flow with everything that can go wrong there but death."""
     steps = (await run(Case(flow))).act
     return (
-        Case(flow, Place(number, fault), None, retries, redelivers)
+        Case(flow, Place(number, fault), None, after)
         for number, step in enumerate(steps)
         for fault in faults_of(step)
-        for retries, redelivers in ((True, True), (False, False))
+        for after in AFTERWARDS
     )
+
+
+async def shortest(case: Case, promises: set[str]) -> Case:
+    """With one trouble rather than two, if that is enough to break one of the promises."""
+    for simpler in (replace(case, recovery=None), replace(case, act=None)):
+        if simpler != case and (await run(simpler)).promises & promises:
+            return simpler
+    return case
 
 
 def deaths_of_recovery(outcome: Outcome, case: Case) -> Iterator[Case]:

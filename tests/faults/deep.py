@@ -2,7 +2,9 @@
 
     python -m tests.faults.deep --cases 200000 --seed 1
     python -m tests.faults.deep --seed 1 --from 150000     goes on where a run was stopped
+    python -m tests.faults.deep --from listed:12000        the same, among what is listed
     python -m tests.faults.deep --case 'history:42:'       one case alone, with its trace
+    python -m tests.faults.deep --mutations                the table of docs/faults.md
 
 The exit code is 0 when nothing broke, 1 when something did, 2 when it was stopped.
 """
@@ -11,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,15 +22,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-import structlog
-
-from tests.faults import catalogue, races
+from tests.faults import catalogue, mutations, races
 from tests.faults.crashes import Outcome
+from tests.faults.laboratory import listening
 
 BATCH: Final = 40
 BAR: Final = 30
 SHOWN: Final = 5
 """Failures that are shown in full."""
+
+LISTED: Final = "listed:"
+"""Begins the place of a case among those that are listed; a number alone is one by chance."""
+
+MANY: Final = {"every": races.every, "stops": races.stops}
+"""Names that stand for all schedules of their kind of a race, which are found by running them."""
 
 Failure = tuple[str, list[str]]
 
@@ -55,25 +63,29 @@ class Tally:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The application's log tells nothing here: faults are the rule."""
-    disabled, structured = logging.root.manager.disable, structlog.get_config()
+    """Libraries would warn of every fault."""
+    disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        yield
+        with listening():
+            yield
     finally:
         logging.disable(disabled)
-        structlog.configure(**structured)
 
 
 async def run_names(names: Iterable[str]) -> Tally:
     tally = Tally()
     for name in names:
-        if name.startswith("every:"):
-            async for outcome in races.every(name.removeprefix("every:")):
-                tally.note(outcome)
-        else:
-            tally.note(await catalogue.run(name))
+        try:
+            kind, _, subject = name.partition(":")
+            if kind in MANY:
+                async for outcome in MANY[kind](subject):
+                    tally.note(outcome)
+            else:
+                tally.note(await catalogue.run(name))
+        except Exception as error:
+            # A case that cannot even be judged is named like one that broke, and the rest is run.
+            tally.failures.append((name, [f"{type(error).__name__}: {error}"]))
     return tally
 
 
@@ -84,8 +96,9 @@ def work(names: list[str]) -> Tally:
 
 
 async def _listed() -> list[str]:
-    every = [f"every:{name}" for name, race in races.RACES.items() if race.is_short]
-    return [*[name async for name in catalogue.exhaustive()], *every]
+    listed = [name async for name in catalogue.exhaustive()]
+    listed += [f"stops:{name}" for name in races.RACES]
+    return [*listed, *(f"every:{name}" for name, race in races.RACES.items() if race.is_short)]
 
 
 def _by_chance(seed: int, start: int, count: int) -> Iterator[str]:
@@ -98,7 +111,7 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     for name in names:
         batch.append(name)
-        if len(batch) == BATCH or name.startswith("every:"):
+        if len(batch) == BATCH or name.partition(":")[0] in MANY:
             yield batch
             batch = []
     if batch:
@@ -136,24 +149,47 @@ class Progress:
             print(line, file=self._out, flush=True)
 
 
-def run_all(title: str, names: Iterable[str], total: int, jobs: int, out: TextIO) -> Tally:
-    tally, progress = Tally(), Progress(title, total, out)
-    waiting = _batches(names)
-    with ProcessPoolExecutor(jobs) as pool:
-        running: set[Future[Tally]] = set()
-        for batch in waiting:
-            running.add(pool.submit(work, batch))
-            if len(running) < 2 * jobs:
-                continue
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                tally.add(future.result())
-            progress.show(tally.total, len(tally.failures))
-        for future in running:
-            tally.add(future.result())
-            progress.show(tally.total, len(tally.failures))
-    progress.show(tally.total, len(tally.failures), last=True)
-    return tally
+class Stopped(Exception):
+    """By Ctrl-C. ``done`` is how many of the names, from the first on, were run."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__(done)
+        self.done = done
+
+
+def run_all(title: str, names: Iterable[str], total: int, jobs: int, tally: Tally) -> None:
+    """Adds to the tally. Raises Stopped."""
+    progress = Progress(title, total, sys.stdout)
+    done = 0
+    # Ctrl-C is for this process, which then lets the workers finish what they began.
+    with ProcessPoolExecutor(
+        jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        running: dict[Future[Tally], tuple[int, int]] = {}
+        first = 0
+
+        def collect(finished: Iterable[Future[Tally]]) -> None:
+            nonlocal done
+            for future in finished:
+                done += running.pop(future)[1]
+                result = future.result()
+                tally.add(result)
+                for name, broken in result.failures:
+                    print(f"\n{name}: {broken[0]}", flush=True)
+            progress.show(done, len(tally.failures))
+
+        try:
+            for batch in _batches(names):
+                running[pool.submit(work, batch)] = first, len(batch)
+                first += len(batch)
+                if len(running) >= 2 * jobs:
+                    collect(wait(running, return_when=FIRST_COMPLETED).done)
+            while running:
+                collect(wait(running, return_when=FIRST_COMPLETED).done)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise Stopped(min((start for start, _ in running.values()), default=first)) from None
+    progress.show(done, len(tally.failures), last=True)
 
 
 async def _alone(name: str, *, shorten: bool) -> Outcome:
@@ -173,33 +209,58 @@ def show(name: str, out: TextIO) -> bool:
     return not outcome.broken
 
 
+async def _show_mutations(out: TextIO) -> bool:
+    """As the document has them; True when all were caught."""
+    all_caught = True
+    for name, mutation in mutations.MUTATIONS.items():
+        caught, count = await mutations.first_catch(mutation)
+        all_caught &= caught is not None
+        by = "nobody" if caught is None else ", ".join(sorted(caught.promises))
+        case = "" if caught is None else caught.name
+        print(f"| {name.replace('_', ' ')} | {by} | {count} | `{case}` |", file=out)
+    return all_caught
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``kind`` and a number name a place in it, as --from does; ``first`` is where it begins."""
+
+    kind: str
+    first: int
+    count: int
+    names: Iterable[str]
+
+
+def _parts(seed: int, cases: int, start: str) -> Iterator[Part]:
+    first = int(start.removeprefix(LISTED))
+    if start.startswith(LISTED) or first == 0:
+        listed = asyncio.run(_listed())[first:]
+        yield Part(LISTED, first, len(listed), listed)
+        first = 0
+    yield Part("", first, cases - first, _by_chance(seed, first, cases - first))
+
+
 def run(options: argparse.Namespace) -> int:
     """The whole set as the options cut it; the exit code."""
-    tally = Tally()
-    started = time.monotonic()
-    try:
-        if not options.start:
-            listed = asyncio.run(_listed())
-            tally.add(run_all("listed", listed, len(listed), options.jobs, sys.stdout))
-        names = _by_chance(options.seed, options.start, options.cases - options.start)
-        tally.add(
-            run_all(
-                f"seed {options.seed}",
-                names,
-                options.cases - options.start,
-                options.jobs,
-                sys.stdout,
-            )
-        )
-    except KeyboardInterrupt:
-        print(f"\nstopped after {tally.total:,} cases", file=sys.stderr)
-        return 2
+    tally, started, stopped_at = Tally(), time.monotonic(), None
+    for part in _parts(options.seed, options.cases, options.start):
+        title = part.kind.rstrip(":") or f"seed {options.seed}"
+        try:
+            run_all(title, part.names, part.count, options.jobs, tally)
+        except Stopped as stopped:
+            stopped_at = f"{part.kind}{part.first + stopped.done}"
+            break
     counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.counts.items()))
     print(f"{tally.total:,} cases ({counts}) in {time.monotonic() - started:.0f} s")
-    for name, _ in tally.failures[:SHOWN]:
+    alone = [name for name, _ in tally.failures if name.partition(":")[0] not in MANY][:SHOWN]
+    for name in alone:
         show(name, sys.stdout)
-    for name, broken in tally.failures[SHOWN:]:
-        print(f"{name}: {broken[0]}")
+    for name, broken in tally.failures:
+        if name not in alone:
+            print(f"{name}: {broken[0]}")
+    if stopped_at is not None:
+        print(f"stopped; go on: --seed {options.seed} --cases {options.cases} --from {stopped_at}")
+        return 2
     return 1 if tally.failures else 0
 
 
@@ -208,13 +269,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--cases", type=int, default=200_000, help="cases by chance")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--from", type=int, default=0, dest="start", help="go on from this case")
+    parser.add_argument("--from", default="0", dest="start", help="go on from this case")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--case", help="run this one alone")
+    parser.add_argument("--mutations", action="store_true", help="break the code on purpose")
     options = parser.parse_args(arguments)
     with quiet():
         if options.case:
             return 0 if show(options.case, sys.stdout) else 1
+        if options.mutations:
+            return 0 if asyncio.run(_show_mutations(sys.stdout)) else 1
         return run(options)
 
 

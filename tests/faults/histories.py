@@ -13,6 +13,7 @@ from stripe_sandbox import ApiError
 from tests.faults.checker import Broken
 from tests.faults.crashes import Outcome
 from tests.faults.flows import (
+    BOOK,
     confirm,
     intent_of,
     open_intent,
@@ -22,8 +23,9 @@ from tests.faults.flows import (
     pay_page,
     refund,
 )
-from tests.faults.laboratory import ANY, Laboratory
-from tests.faults.world import World
+from tests.faults.laboratory import WEBHOOK_SECRET, Laboratory
+from tests.faults.steps import ANY
+from tests.faults.world import Request, World, minutes
 
 Document = dict[str, Any]
 
@@ -79,7 +81,7 @@ class History:
             lab.pause()
             lab.note("the end begins")
             await lab.recover(retries=True, redelivers=len(lab.world.requests) % 2 == 0)
-            return [*lab.broken, *balances_as_answered(lab.world)]
+            return [*lab.broken, *balances_as_told(lab.world), *orders_as_paid(lab.world)]
         finally:
             await lab.close()
 
@@ -88,8 +90,31 @@ class History:
         return [*self.intents, *self.sessions]
 
 
-def balances_as_answered(world: World) -> list[Broken]:
-    """The plain model: what callers were told, added up. It never looks at a payment."""
+# The plain model: what callers were told and what Stripe took, added up
+
+
+def orders_as_paid(world: World) -> list[Broken]:
+    """One order for each purchase that was paid for. It never looks at the status of a payment."""
+    broken = []
+    for user in world.first_balances:
+        intents = [each.data for each in world.stripe.payment_intents._records]
+        least = most = sum(
+            each["status"] == "succeeded" and each["metadata"].get("user_id") == user
+            for each in intents
+        )
+        for request in world.requests:
+            if request.path == "/pay-with-credits" and request.body["user_id"] == user:
+                most += not request.is_answered
+                if request.reply is not None and request.reply.status == 200:
+                    least, most = least + 1, most + 1
+        made = world.collection("orders").count_documents({"user_id": user})
+        if not least <= made <= most:
+            broken.append(Broken("1", f"{user} paid {least} to {most} times and has {made} orders"))
+    return broken
+
+
+def balances_as_told(world: World) -> list[Broken]:
+    """It never looks at the status of a payment."""
     broken = []
     for user, first in world.first_balances.items():
         least = most = first
@@ -195,6 +220,31 @@ async def shopper_pays_with_credits(history: History, act: Act) -> None:
         history.paid_by_credits.append(paid)
 
 
+@act(1)
+async def shopper_asks_without_a_key(history: History, act: Act) -> None:
+    """And so can never ask again."""
+    body = {
+        "user_id": _pick(USERS, act.which),
+        "items": [{**BOOK, "credits": 1 + act.what % 3}],
+        "metadata": {"request": f"open {history.lab.new_key()}"},
+    }
+    await history.lab.post("/pay-with-credits", body, key=None)
+
+
+@act(1)
+async def caller_uses_a_key_again(history: History, act: Act) -> None:
+    """For another request: it must not be taken for the first one."""
+    lab = history.lab
+    answered = [each for each in lab.world.requests if each.is_answered and each.key]
+    paid = [each for each in answered if each.path == "/pay-with-credits" and lab.is_young(each)]
+    first = _pick(paid, act.which)
+    if first is not None:
+        body = {**first.body, "metadata": {"request": f"open {lab.new_key()}"}}
+        reply = await lab.send(Request("POST", first.path, body, first.key, lab.world.now))
+        if reply is not None and reply.status < 300:
+            lab.broken.append(Broken("7", "another request was answered under the same key"))
+
+
 @act(3)
 async def shopper_authenticates(history: History, act: Act) -> None:
     opened = _pick(history.cards, act.which)
@@ -284,6 +334,34 @@ async def stripe_repeats_itself(history: History, act: Act) -> None:
         await history.lab.deliver(event)
 
 
+@act(1)
+async def somebody_forges_an_event(history: History, act: Act) -> None:
+    """With a signature that is not Stripe's, or from live mode, where money is real."""
+    opened = _pick(history.intents, act.which)
+    if opened is None:
+        return
+    intent = history.lab.world.stripe.payment_intents.retrieve({}, opened["payment_intent_id"])
+    paid = {**intent, "status": "succeeded", "amount_received": intent["amount"]}
+    is_live = act.what % 2 == 0
+    event = {
+        "id": f"evt_forged{act.what}",
+        "object": "event",
+        "type": "payment_intent.succeeded",
+        "created": int(history.lab.world.now),
+        "livemode": is_live,
+        "data": {"object": paid},
+    }
+    await history.lab.forge(event, secret=WEBHOOK_SECRET if is_live else "whsec_of_somebody_else")
+
+
+@act(1)
+async def webhooks_are_lost_for_a_day(history: History, act: Act) -> None:
+    """Stripe gave up on all that it could not deliver."""
+    lab = history.lab
+    lab.world.pass_time(minutes(24 * 60))
+    lab.world.lost.update(lab.undelivered)
+
+
 @act(4)
 async def time_passes(history: History, act: Act) -> None:
     history.lab.world.pass_time(_pick((5, 31, 61, 300, 1_000, 4_000, 40_000, 90_000), act.what))
@@ -297,7 +375,7 @@ async def reconciler_runs(history: History, act: Act) -> None:
 @act(2)
 async def callers_ask_again(history: History, act: Act) -> None:
     for request in history.lab.world.requests:
-        if not request.is_answered and request.key and history.lab._is_young(request):
+        if not request.is_answered and request.key and history.lab.is_young(request):
             await history.lab.send(request, on=act.which % 2)
 
 
@@ -337,7 +415,8 @@ class Told:
 
 
 async def run(case: Told) -> Outcome:
-    history = History()
+    ahead = (0.0, 120.0, -120.0)[case.seed % 3]
+    history = History(Laboratory(World(ahead={1: ahead})))
     await history.begin()
     for each in case.acts():
         await history.do(each)

@@ -4,22 +4,27 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import stripe
+import structlog
 from pydantic import SecretStr
+from structlog.typing import EventDict, WrappedLogger
 
 from app.application import create_app
 from app.dependencies import Services
+from app.errors import PaymentServiceError
 from app.repositories.database import Databases, Document
 from app.routers import BASE_PATH
 from app.settings import Settings
 from tests.faults.checker import Broken, check_at_rest, check_moment
-from tests.faults.steps import DEATHS, LASTING, Died, Effect, Step, faults_of, strike
+from tests.faults.steps import DEATHS, LASTING, Died, Effect, Step, chosen, strike
 from tests.faults.wires import InProcessClient, call_asgi, wired
 from tests.faults.world import STEP_SECONDS, Reply, Request, World, minutes
 
@@ -29,12 +34,34 @@ RETRIES: Final = 6
 ROUNDS: Final = 60
 """Rounds of waiting and reconciling after which a world that moves still counts as stuck."""
 
-ANY: Final = "any:"
-"""Begins a fault that is chosen by its number among those that the step can suffer."""
-
 operation: ContextVar[str] = ContextVar("operation", default="main")
 
 Gate = Callable[[str, Step], Awaitable[None]]
+
+_unforeseen: list[str] = []
+"""What the application logged with a trace, in the running case."""
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """The application's log is not written, for faults are the rule here, but listened to."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[_listen],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _listen(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    error = event.get("exc_info")
+    if error:
+        raised = error if isinstance(error, BaseException) else sys.exc_info()[1]
+        _unforeseen.append(f"{event['event']}: {type(raised).__name__}: {raised}")
+    raise structlog.DropEvent
 
 
 class Machine:
@@ -42,7 +69,7 @@ class Machine:
     on it has services of its own, wired to the process's world.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
         self.process: Process | None = None
         self.settings = Settings(
             _env_file=None,
@@ -57,7 +84,7 @@ class Machine:
             self.settings,
             connect=self._connect,
             connect_stripe=self._connect_stripe,
-            clock=lambda: self._living.laboratory.world.clock(),
+            clock=lambda: self._living.laboratory.world.clock(number),
         )
 
     @property
@@ -80,7 +107,7 @@ _MACHINES: list[Machine] = []
 
 def machine(number: int) -> Machine:
     while len(_MACHINES) <= number:
-        _MACHINES.append(Machine())
+        _MACHINES.append(Machine(len(_MACHINES)))
     return _MACHINES[number]
 
 
@@ -99,6 +126,8 @@ class Process:
         return services
 
     async def start(self) -> None:
+        before = self.machine.process
+        assert before is None or before.is_dead, "one laboratory at a time: machines are shared"
         self.machine.process = self
         await self._lifespan.__aenter__()
 
@@ -140,6 +169,7 @@ class Laboratory:
         self.deaths = 0
         self._lasting: dict[tuple[str, str], str] = {}
         self._keys = 0
+        _unforeseen.clear()
 
     # Steps
 
@@ -164,8 +194,8 @@ class Laboratory:
         if fault is None:
             # What lasts is a connection that stays broken, for as long as the operation runs.
             fault = self._lasting.get((operation.get(), step.kind))
-        elif fault.startswith(ANY):
-            fault = _one_of(step, fault)
+        else:
+            fault = chosen(step, fault)
         if fault is not None and fault.endswith(LASTING):
             self._lasting[operation.get(), step.kind] = "reset_before"
         self.trace.append(
@@ -185,6 +215,10 @@ class Laboratory:
         answer = await effect()
         self._witness(step)
         return answer
+
+    def _end_of_operation(self) -> None:
+        for kind in ("db", "stripe"):
+            self._lasting.pop((operation.get(), kind), None)
 
     def _witness(self, step: Step) -> None:
         if step.writes:
@@ -206,7 +240,7 @@ class Laboratory:
                 await fresh.start()
             except Died:
                 self._note_death()
-            except Exception as error:
+            except PaymentServiceError as error:
                 # A start that fails is tried again by whoever runs the service.
                 self.note(f"start failed: {type(error).__name__}")
                 fresh.is_dead = True
@@ -270,7 +304,7 @@ class Laboratory:
             waiting = [
                 request
                 for request in self.world.requests
-                if request.key is not None and not request.is_answered and self._is_young(request)
+                if request.key is not None and not request.is_answered and self.is_young(request)
             ]
             if not waiting:
                 return tries > 0
@@ -287,7 +321,7 @@ class Laboratory:
             first = request.reply
             if request.key is None or first is None or not request.is_answered:
                 continue
-            if not self._is_young(request):
+            if not self.is_young(request):
                 continue
             again = await self.send(request)
             if again is None or again.status >= 500:
@@ -305,7 +339,7 @@ class Laboratory:
         kept = (each.answer for each in self.world.stripe.idempotency._kept.values())
         return told == "stripe_error" and any(a is not None and a.status >= 500 for a in kept)
 
-    def _is_young(self, request: Request) -> bool:
+    def is_young(self, request: Request) -> bool:
         """Whether its Idempotency-Key is surely not forgotten yet."""
         return self.world.now - request.at < minutes(24 * 60 - 10)
 
@@ -313,7 +347,9 @@ class Laboratory:
 
     @property
     def undelivered(self) -> list[str]:
-        return [id for id in self._subscribed() if id not in self.world.acknowledged]
+        """What Stripe still tries to deliver."""
+        done = self.world.acknowledged | self.world.lost
+        return [id for id in self._subscribed() if id not in done]
 
     def event_ids(self, *types: str) -> list[str]:
         """Ids of the events of these types (all: of every type we are subscribed to)."""
@@ -323,18 +359,27 @@ class Laboratory:
 
     async def deliver(self, event_id: str, *, on: int = 0) -> Reply | None:
         """Stripe sends the event; any 2xx acknowledges it."""
-        event = self.world.events[event_id]
+        reply = await self._send_event(self.world.events[event_id], WEBHOOK_SECRET, on=on)
+        if reply is not None and reply.status < 300:
+            self.world.acknowledged.add(event_id)
+        return reply
+
+    async def forge(self, event: Document, *, secret: str) -> None:
+        """Somebody sends an event that Stripe never made, or not to us: it must be refused."""
+        reply = await self._send_event(event, secret)
+        if reply is not None and reply.status < 300:
+            self.broken.append(Broken("4", f"a forged {event['type']} was answered 2xx"))
+
+    async def _send_event(self, event: Document, secret: str, *, on: int = 0) -> Reply | None:
         payload = json.dumps(event).encode()
         at = int(time.time())
-        digest = hmac.new(WEBHOOK_SECRET.encode(), b"%d.%s" % (at, payload), hashlib.sha256)
+        digest = hmac.new(secret.encode(), b"%d.%s" % (at, payload), hashlib.sha256)
         headers = {
             "content-type": "application/json",
             "stripe-signature": f"t={at},v1={digest.hexdigest()}",
         }
         reply = await self._call("POST", "/webhook/stripe", headers, payload, on)
         self.note(f"event {event['type']} -> {_shown(reply)}")
-        if reply is not None and reply.status < 300:
-            self.world.acknowledged.add(event_id)
         return reply
 
     async def deliver_all(self, event_ids: Iterable[str] | None = None) -> None:
@@ -354,18 +399,20 @@ class Laboratory:
         self.world.pass_time(seconds)
 
     async def reconcile(self, *, on: int = 0) -> bool:
-        """One run; False when it failed, died or another instance was at it."""
+        """One run; False when anything in it failed, it died or another instance was at it."""
         process = await self.process(on)
         try:
             report = await process.services.reconciliation.run_once()
         except Died:
             self._note_death()
             return False
-        except Exception as error:
+        except PaymentServiceError as error:
             self.note(f"reconciler failed: {type(error).__name__}")
             return False
+        finally:
+            self._end_of_operation()
         self.note(f"reconciler: {report.as_fields() if report.ran else 'not its turn'}")
-        return report.ran
+        return report.ran and not report.failed
 
     async def come_to_rest(self, *, redelivers: bool) -> bool:
         """Waits, delivers and reconciles until nothing is due any more; False: it never came."""
@@ -411,6 +458,7 @@ class Laboratory:
         self.broken.extend(
             check_at_rest(self.world, retried=retries, subscribed=set(self._subscribed()))
         )
+        self.broken.extend(Broken("unforeseen", logged) for logged in _unforeseen)
         return script
 
     async def _call(
@@ -427,8 +475,7 @@ class Laboratory:
             self._note_death()
             return None
         finally:
-            for kind in ("db", "stripe"):
-                self._lasting.pop((operation.get(), kind), None)
+            self._end_of_operation()
         if process not in self.living:
             # It died in another request of the same process: this answer was never sent.
             return None
@@ -444,11 +491,6 @@ EVENT_TYPES: Final = frozenset(
     """.split()
 )
 """What the endpoint is subscribed to, by the design."""
-
-
-def _one_of(step: Step, fault: str) -> str:
-    names = (*DEATHS, *faults_of(step))
-    return names[int(fault.removeprefix(ANY)) % len(names)]
 
 
 def _shown(reply: Reply | None) -> str:

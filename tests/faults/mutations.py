@@ -6,13 +6,16 @@ must notice (the first that does is enough).
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from pymongo.errors import DuplicateKeyError
 
+from app.domain import payments
 from app.domain.credits import Debit, DebitOutcome
 from app.domain.ids import new_id
 from app.domain.orders import Order
@@ -21,7 +24,7 @@ from app.domain.refunds import RefundStatus
 from app.domain.webhook_events import EventResult, EventStatus
 from app.errors import DependencyFailure, RefundExceedsRemaining
 from app.gateways.stripe import StripeGateway
-from app.repositories import indexes
+from app.repositories import database, indexes
 from app.repositories.documents import order_to_document
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.orders import OrderRepository
@@ -29,15 +32,17 @@ from app.repositories.payments import PaymentRepository
 from app.repositories.users import MARKS_FIELD, UserRepository
 from app.repositories.webhook_events import WebhookEventRepository
 from app.services import idempotency as idempotency_rules
+from app.services import refunds
 from app.services.card_outcomes import CardOutcomes
 from app.services.credits import ABANDONED, CreditsService
 from app.services.fulfilment import FulfilmentService
 from app.services.ledger import PaymentLedger
-from app.services.reconciliation import ReconciliationService
+from app.services.reconciliation import CURSOR, ReconciliationService
 from app.services.refunds import RefundService
 from app.services.webhooks import WebhookService
-from tests.faults import crashes, races
-from tests.faults.crashes import Outcome
+from tests.faults import crashes, histories, races
+from tests.faults.crashes import Case, Outcome
+from tests.faults.schedules import Stop
 
 Swap = Callable[[pytest.MonkeyPatch], None]
 Cases = Callable[[], AsyncIterator[Outcome]]
@@ -69,26 +74,67 @@ def mutation(promises: str, cases: Cases) -> Callable[[Swap], Swap]:
     return register
 
 
-def dying_in(flow: str, *, last_first: bool = False) -> Cases:
+def dying_in(flow: str, *, at: str = "", last_first: bool = False) -> Cases:
+    """``at``: only at steps whose text has it."""
+    return _broken_in(flow, crashes.deaths, at, last_first)
+
+
+def failing_in(flow: str, *, at: str = "", last_first: bool = False) -> Cases:
+    return _broken_in(flow, crashes.faults, at, last_first)
+
+
+def _broken_in(
+    flow: str, every: Callable[[str], Awaitable[Iterator[Case]]], at: str, last_first: bool
+) -> Cases:
     async def outcomes() -> AsyncIterator[Outcome]:
-        cases = list(await crashes.deaths(flow))
+        steps = (await crashes.run(Case(flow))).act
+        cases = [
+            case
+            for case in await every(flow)
+            if case.act is not None and at in str(steps[case.act.number])
+        ]
         for case in reversed(cases) if last_first else cases:
             yield await crashes.run(case)
 
     return outcomes
 
 
-def failing_in(flow: str, *, last_first: bool = False) -> Cases:
+def failing_in_recovery_of(flow: str, *, at: str) -> Cases:
+    """The process dies there, a day goes by, and each step of the recovery fails in its turn."""
+
     async def outcomes() -> AsyncIterator[Outcome]:
-        cases = list(await crashes.faults(flow))
-        for case in reversed(cases) if last_first else cases:
-            yield await crashes.run(case)
+        act = (await crashes.run(Case(flow))).act
+        for case in await crashes.deaths(flow):
+            if case.after.is_late and case.act is not None and at in str(act[case.act.number]):
+                steps = (await crashes.run(case)).recovery
+                for number, step in enumerate(steps):
+                    fault = "deadline_after" if step.kind == "stripe" else "reset_before"
+                    again = crashes.Place(number, fault)
+                    yield await crashes.run(replace(case, recovery=again))
+
+    return outcomes
+
+
+def histories_told(count: int) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        for seed in range(count):
+            yield await histories.run(histories.Told(seed))
 
     return outcomes
 
 
 def every_schedule_of(race: str) -> Cases:
     return lambda: races.every(race)
+
+
+def stopped_in(race: str, *stops: Stop, then: str) -> Cases:
+    """The operations are stopped there, and ``then`` another one after each of its first steps."""
+
+    async def outcomes() -> AsyncIterator[Outcome]:
+        for step in range(30):
+            yield await races.run(races.Run(race, stops=(*stops, (then, step))))
+
+    return outcomes
 
 
 def schedules_of(*names: str, count: int = 60) -> Cases:
@@ -133,7 +179,7 @@ def debit_leaves_no_mark(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(UserRepository, "take_credits", take_credits)
 
 
-@mutation("2 answer", every_schedule_of("slow_debit_and_reconciler"))
+@mutation("2 answer", stopped_in("slow_debit_and_reconciler", ("payer", 4), then="reconciler"))
 def a_slow_debit_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """The finder looks for the mark and leaves none of its own."""
 
@@ -184,7 +230,78 @@ def a_found_debit_is_given_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CreditsService, "finish", finish)
 
 
+@mutation("rest", dying_in("pay_with_credits"))
+def a_found_debit_is_left_alone(patch: pytest.MonkeyPatch) -> None:
+    async def finish(self: Any, payment: Payment, **_: Any) -> Payment:
+        return payment
+
+    patch.setattr(CreditsService, "finish", finish)
+
+
+@mutation("2", dying_in("refund_credits"))
+def a_refund_mark_is_removed_before_the_payment_is_saved(patch: pytest.MonkeyPatch) -> None:
+    whole = UserRepository.give_back_credits
+
+    async def give_back(self: Any, user_id: str, *, refund_id: str, **how: Any) -> None:
+        await whole(self, user_id, refund_id=refund_id, **how)
+        await self._collection.update_one(
+            {"_id": user_id}, {"$pull": {MARKS_FIELD: {"key": refund_id}}}
+        )
+
+    patch.setattr(UserRepository, "give_back_credits", give_back)
+
+
+@mutation("2", stopped_in("very_slow_repeat_of_a_refund", ("reconciler", 0), then="repeat"))
+def a_worker_says_that_it_looked_when_it_writes(patch: pytest.MonkeyPatch) -> None:
+    """So the fence holds nobody back who slept between the two."""
+    whole = UserRepository._change
+
+    async def change(self: Any, *what: Any, as_of: Any, now: Any) -> Any:
+        return await whole(self, *what, as_of=now, now=now)
+
+    patch.setattr(UserRepository, "_change", change)
+
+
+@mutation("2 7 answer", schedules_of("refused_for_credits_that_come_back", count=400))
+def too_few_credits_leave_no_mark(patch: pytest.MonkeyPatch) -> None:
+    """A try that is refused does not hold back another try of the same request."""
+    take, cancel = UserRepository.take_credits, UserRepository.cancel_debit
+    refused: set[str] = set()
+
+    async def take_credits(self: Any, user_id: str, *, payment_id: str, **how: Any) -> Debit:
+        debit = await take(self, user_id, payment_id=payment_id, **how)
+        if debit.outcome is DebitOutcome.INSUFFICIENT:
+            refused.add(payment_id)
+        return debit
+
+    async def cancel_debit(self: Any, user_id: str, *, payment_id: str, **how: Any) -> Debit:
+        if payment_id in refused:
+            return Debit(DebitOutcome.CANCELED, 0)
+        return await cancel(self, user_id, payment_id=payment_id, **how)
+
+    patch.setattr(UserRepository, "take_credits", take_credits)
+    patch.setattr(UserRepository, "cancel_debit", cancel_debit)
+
+
 # Orders
+
+
+@mutation("1", dying_in("refund_card"))
+def a_refund_does_not_change_the_order(patch: pytest.MonkeyPatch) -> None:
+    async def put(self: Any, order: Order) -> None:
+        with contextlib.suppress(DuplicateKeyError):
+            await self._collection.insert_one(order_to_document(order))
+
+    patch.setattr(OrderRepository, "put", put)
+
+
+@mutation("1", schedules_of("a_refund_comes_back_while_it_is_noted", count=120))
+def an_order_follows_an_older_revision(patch: pytest.MonkeyPatch) -> None:
+    async def put(self: Any, order: Order) -> None:
+        document = order_to_document(order)
+        await self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    patch.setattr(OrderRepository, "put", put)
 
 
 @mutation("1", schedules_of("webhook_and_confirmation", "page_events_and_look_up"))
@@ -230,6 +347,16 @@ def the_amount_is_not_compared(patch: pytest.MonkeyPatch) -> None:
 
     async def fulfil(self: Any, payment: Payment, **paid: Any) -> Payment:
         return await whole(self, payment, **{**paid, "amount": payment.amount})
+
+    patch.setattr(FulfilmentService, "fulfil", fulfil)
+
+
+@mutation("8", failing_in("currency_changed_at_stripe"))
+def the_currency_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    whole = FulfilmentService.fulfil
+
+    async def fulfil(self: Any, payment: Payment, **paid: Any) -> Payment:
+        return await whole(self, payment, **{**paid, "currency": payment.currency})
 
     patch.setattr(FulfilmentService, "fulfil", fulfil)
 
@@ -316,10 +443,82 @@ def a_late_failure_undoes_a_success(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Payment, "fail", fail)
 
 
+@mutation("6", dying_in("whole_life"))
+def the_history_forgets_its_beginning(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(payments, "HISTORY_LIMIT", 2)
+
+
+@mutation("unforeseen 1 3 rest answer", schedules_of("two_refunds_of_a_card"))
+def a_lost_race_is_not_run_again(patch: pytest.MonkeyPatch) -> None:
+    """Who finds that somebody else saved meanwhile takes the other's change for his own."""
+
+    async def apply(self: Any, payment: Payment, change: Any) -> Payment:
+        changed = change(payment)
+        if changed is payment:
+            return changed
+        saved = await self._payments.save(payment, self._scheduled(changed))
+        stored: Payment = saved or await self._payments.get(payment.payment_id)
+        return stored
+
+    patch.setattr(PaymentLedger, "apply", apply)
+
+
+@mutation("1 8", stopped_in("a_page_is_made_while_it_is_given_up", ("buyer", 2), then="reconciler"))
+def a_page_is_given_up_while_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
+    async def give_up(self: Any, payment: Payment) -> Payment:
+        given_up: Payment = await self._ledger.apply(
+            payment, lambda known: known.cancel(now=self._clock(), cause="abandoned")
+        )
+        return given_up
+
+    patch.setattr(ReconciliationService, "_give_up", give_up)
+
+
+@mutation("1 rest", dying_in("abandoned"))
+def what_is_given_up_stays_open_at_stripe(patch: pytest.MonkeyPatch) -> None:
+    async def cancel(self: Any, intent_id: str) -> Any:
+        return replace(await self.retrieve_payment_intent(intent_id), status="canceled")
+
+    patch.setattr(StripeGateway, "cancel_payment_intent", cancel)
+
+
 # Refunds
 
 
-@mutation("3 7", failing_in("refund_page_in_part"))
+@mutation("3 rest", dying_in("two_refunds_alike"))
+def a_refund_is_known_by_its_amount(patch: pytest.MonkeyPatch) -> None:
+    whole = RefundService._resume_at_stripe
+
+    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
+        for snapshot in await self._list_at_stripe(payment):
+            if snapshot.amount == refund.amount:
+                settled: Payment = await self._settle(payment, refund, snapshot, cause="reconciler")
+                return settled
+        return await whole(self, payment, refund)
+
+    patch.setattr(RefundService, "_resume_at_stripe", resume)
+
+
+@mutation("3 rest", dying_in("refund_page_in_part"))
+def a_refund_of_ours_is_taken_for_one_from_the_dashboard(patch: pytest.MonkeyPatch) -> None:
+    def find(payment: Payment, snapshot: Any) -> Any:
+        return payment.refund_from_stripe(snapshot.stripe_refund_id)
+
+    patch.setattr(refunds, "_find_refund", find)
+
+
+@mutation("3", failing_in_recovery_of("refund_page_in_part", at="/v1/refunds"))
+def a_refund_is_repeated_without_looking(patch: pytest.MonkeyPatch) -> None:
+    """After a day, when Stripe has forgotten its key."""
+
+    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
+        made: Payment = await self._make_at_stripe(payment, refund, cause="reconciler")
+        return made
+
+    patch.setattr(RefundService, "_resume_at_stripe", resume)
+
+
+@mutation("3 7", failing_in("refund_page_in_part", at="update_one payments.payments"))
 def refunds_have_a_new_key_each_time(patch: pytest.MonkeyPatch) -> None:
     whole = StripeGateway._post
 
@@ -355,7 +554,7 @@ def refunds_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Payment, "_with_reservation", with_reservation)
 
 
-@mutation("3 answer", failing_in("refund_card"))
+@mutation("3 answer", failing_in("refund_card", at="/v1/refunds"))
 def an_unknown_refund_is_taken_for_failed(patch: pytest.MonkeyPatch) -> None:
     whole = RefundService._make_at_stripe
 
@@ -382,7 +581,7 @@ def a_failed_refund_is_not_given_back(patch: pytest.MonkeyPatch) -> None:
 # Events
 
 
-@mutation("4", failing_in("dispute_lost", last_first=True))
+@mutation("4", failing_in("dispute_lost", at="update_one payments.payments", last_first=True))
 def an_event_that_failed_is_answered_200(patch: pytest.MonkeyPatch) -> None:
     """And not kept for another try."""
 
@@ -438,7 +637,102 @@ def a_died_worker_keeps_its_event(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(WebhookEventRepository, "claim", claim)
 
 
+@mutation("4", histories_told(60))
+def every_signature_is_good(patch: pytest.MonkeyPatch) -> None:
+    def verify(self: Any, payload: bytes, signature: str | None) -> Any:
+        return self.parse_event(payload.decode())
+
+    patch.setattr(StripeGateway, "verify_event", verify)
+
+
+@mutation("4", dying_in("dispute_lost"))
+def a_dispute_is_what_the_last_event_says(patch: pytest.MonkeyPatch) -> None:
+    whole = Payment.record_dispute
+
+    def record(self: Any, dispute: Any, *, now: Any, closed: bool) -> Payment:
+        recorded: Payment = whole(self, dispute, now=now, closed=True)
+        return recorded
+
+    patch.setattr(Payment, "record_dispute", record)
+
+
+@mutation("1 3 4", dying_in("reconcile", at="webhook_events"))
+def the_place_in_stripes_list_moves_before_its_events_are_kept(patch: pytest.MonkeyPatch) -> None:
+    whole = ReconciliationService._read_stripe_events
+
+    async def read(self: Any, report: Any) -> None:
+        cursor = await self._locks.find_cursor(CURSOR) or await self._first_cursor()
+        await self._locks.move_cursor(CURSOR, self._clock())
+
+        async def find_cursor(_name: str) -> Any:
+            return cursor
+
+        with pytest.MonkeyPatch.context() as until_read:
+            until_read.setattr(self._locks, "find_cursor", find_cursor)
+            await whole(self, report)
+
+    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+
+
+@mutation("3 4", dying_in("reconcile"))
+def only_the_first_page_of_stripes_list_is_read(patch: pytest.MonkeyPatch) -> None:
+    async def pages(self: Any, operation: str, list_page: Any) -> AsyncIterator[Any]:
+        answer = await self._call(operation, lambda client: list_page(client, {}))
+        yield answer["data"]
+
+    patch.setattr(StripeGateway, "_pages", pages)
+
+
 # Client retries and the reconciler
+
+
+@mutation("unforeseen", failing_in("pay_with_credits"))
+def a_write_conflict_is_not_foreseen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(database, "_FAILOVER_CODES", frozenset({6}))
+
+
+@mutation("7", histories_told(60))
+def a_key_answers_another_request(patch: pytest.MonkeyPatch) -> None:
+    def of(_class: Any, /, key: str, *, scope: str, **_: Any) -> Any:
+        return idempotency_rules.IdempotentRequest(key, scope, "the same")
+
+    patch.setattr(idempotency_rules.IdempotentRequest, "of", classmethod(of))
+
+
+@mutation("rest unforeseen", failing_in("create_intent"))
+def a_failure_is_kept_as_the_answer(patch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: Any, claim: Any, error: Any) -> None:
+        body = {"refusal": {"code": error.code, "detail": error.detail, "facts": error.facts}}
+        await self._keys.store_answer(claim.record, error.status, json.dumps(body))
+
+    patch.setattr(idempotency_rules.IdempotencyService, "refuse", refuse)
+
+
+@mutation("7 answer", stopped_in("refused_for_credits_that_come_back", ("first", 1), then="retry"))
+def a_refusal_replaces_the_first_tries_answer(patch: pytest.MonkeyPatch) -> None:
+    whole = CreditsService.pay
+
+    async def pay(self: Any, *who: Any, payment_id: str, **_: Any) -> Any:
+        return await whole(self, *who, payment_id=payment_id)
+
+    async def store(self: Any, record: Any, status_code: int, body: str) -> bool:
+        await self.store_answer(record, status_code, body)
+        return True
+
+    patch.setattr(CreditsService, "pay", pay)
+    patch.setattr(IdempotencyKeyRepository, "store_refusal", store)
+
+
+@mutation("7", dying_in("create_intent"))
+def intents_are_made_under_a_new_key_each_time(patch: pytest.MonkeyPatch) -> None:
+    whole = StripeGateway._post
+
+    async def post(self: Any, operation: str, send: Any, **how: Any) -> Any:
+        if operation == "payment_intents.create":
+            how["key"] = new_id("key_")
+        return await whole(self, operation, send, **how)
+
+    patch.setattr(StripeGateway, "_post", post)
 
 
 @mutation("7", dying_in("create_intent"))

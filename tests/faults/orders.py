@@ -1,10 +1,10 @@
 """The events of a payment's life in every order, each twice, each missing, and with a request of
-the shop's own somewhere between them. However they came, the payment must end the same.
+the shop's own between them or in flight. However they came, the payment must end the same.
 """
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
@@ -21,12 +21,15 @@ from tests.faults.flows import (
     refund,
 )
 from tests.faults.laboratory import Laboratory
+from tests.faults.schedules import Gatekeeper, StoppedSchedule
 from tests.faults.world import World
 
 Document = dict[str, Any]
 Happening = Callable[[Laboratory, Document], Awaitable[None]]
 Request = Callable[[Laboratory, Document], Awaitable[Any]]
 LONGEST: Final = 6
+STOPS: Final = 9
+"""A request in flight is stopped after none to eight of its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +139,32 @@ async def paid_before_we_knew_the_intent(lab: Laboratory, given: Document) -> No
 @dataclass(frozen=True, slots=True)
 class Order:
     """``events`` by their place in the true order, the same twice for a duplicate; ``request_at``
-    is before which of them the shop's own request comes (None: not at all). An event that is not
-    delivered is found in Stripe's list.
+    is before which of them the shop's own request comes (None: not at all); ``stops_after`` so many
+    of its steps until all events are delivered. An event that is not delivered is found in Stripe's
+    list.
     """
 
     life: str
     events: tuple[int, ...]
     request_at: int | None = None
+    stops_after: int | None = None
 
     def __str__(self) -> str:
-        asked = "" if self.request_at is None else self.request_at
+        asked = "" if self.request_at is None else str(self.request_at)
+        if self.stops_after is not None:
+            asked += f"/{self.stops_after}"
         return f"order:{self.life}:{'.'.join(map(str, self.events))}:{asked}"
 
     @classmethod
     def parse(cls, text: str) -> "Order":
         _, name, events, asked = text.split(":")
         numbers = tuple(int(number) for number in events.split(".") if number)
-        return cls(name, numbers, int(asked) if asked else None)
+        at, _, stop = asked.partition("/")
+        return cls(name, numbers, int(at) if at else None, int(stop) if stop else None)
+
+    def with_events(self, events: Sequence[int]) -> "Order":
+        at = None if self.request_at is None else min(self.request_at, len(events))
+        return replace(self, events=tuple(events), request_at=at)
 
 
 async def run(case: Order) -> Outcome:
@@ -163,18 +175,31 @@ async def run(case: Order) -> Outcome:
         await life.prepare(lab, given)
         await life.happens(lab, given)
         ids = lab.event_ids()
+        events = [ids[number] for number in case.events if number < len(ids)]
         script = lab.play("o")
-        for place, number in enumerate(case.events):
-            if place == case.request_at:
+        if case.request_at is None:
+            await lab.deliver_all(events)
+        else:
+            await lab.deliver_all(events[: case.request_at])
+            rest = events[case.request_at :]
+            if case.stops_after is None:
                 await life.request(lab, given)
-            if number < len(ids):
-                await lab.deliver(ids[number])
-        if case.request_at is not None and case.request_at >= len(case.events):
-            await life.request(lab, given)
+                await lab.deliver_all(rest)
+            else:
+                gatekeeper = Gatekeeper(StoppedSchedule([("request", case.stops_after)]))
+                lab.gate = gatekeeper.gate
+                await gatekeeper.run(
+                    {
+                        "request": lambda: life.request(lab, given),
+                        "events": lambda: lab.deliver_all(rest),
+                    }
+                )
+                lab.gate = None
         lab.pause()
         await lab.recover(retries=True, redelivers=False)
         lab.broken.extend(_as_always(lab, life))
     finally:
+        lab.gate = None
         await lab.close()
     return Outcome(str(case), lab.broken, lab.trace, script.steps)
 
@@ -210,8 +235,9 @@ async def count_events(name: str) -> int:
 
 
 async def every(name: str) -> Iterator[Order]:
-    """Every order of up to six events, whole; each event missing; each twice; each order with the
-    request at one place (which, by turns).
+    """Every order of up to six events: of all of them, and with each missing. Each order plain,
+    with the request between two events, with the request in flight, and with one event twice; which
+    place, step and event goes by turns.
     """
     count = await count_events(name)
     return itertools.chain(*(_orders(name, events) for events in _choices(count)))
@@ -229,23 +255,34 @@ def _choices(count: int) -> Iterator[Sequence[int]]:
 
 def _orders(name: str, events: Sequence[int]) -> Iterator[Order]:
     for turn, order in enumerate(itertools.permutations(events)):
+        at, stop = turn % (len(order) + 1), turn % STOPS
         yield Order(name, order)
-        yield Order(name, order, turn % (len(order) + 1))
+        yield Order(name, order, at)
+        yield Order(name, order, turn // STOPS % len(order), stop)
         twice = order[turn % len(order)]
         again = 1 + order.index(twice) + turn % (len(order) - order.index(twice))
-        yield Order(name, (*order[:again], twice, *order[again:]), (turn + 1) % (len(order) + 1))
+        yield Order(name, (*order[:again], twice, *order[again:]), at, stop if turn % 2 else None)
 
 
-async def sample(name: str, count: int, seed: int) -> Iterator[Order]:
-    """Orders by chance: duplicates, omissions and the request anywhere."""
-    total, random = await count_events(name), Random(seed)
+async def shortest(case: Order, promises: set[str]) -> Order:
+    """With as few deliveries as still break one of the promises."""
+    place = 0
+    while place < len(case.events):
+        shorter = case.with_events((*case.events[:place], *case.events[place + 1 :]))
+        if (await run(shorter)).promises & promises:
+            case = shorter
+        else:
+            place += 1
+    return case
 
-    def orders() -> Iterator[Order]:
-        for _ in range(count):
-            events = [number for number in range(total) if random.random() > 0.1]
-            events += [number for number in events if random.random() < 0.2]
-            random.shuffle(events)
-            at = random.randrange(len(events) + 1) if random.random() < 0.7 else None
-            yield Order(name, tuple(events), at)
 
-    return orders()
+def by_chance(name: str, count: int, random: Random) -> Order:
+    """Of ``count`` events: some missing, some twice, the request anywhere or in flight."""
+    events = [number for number in range(count) if random.random() > 0.1]
+    events += [number for number in events if random.random() < 0.2]
+    random.shuffle(events)
+    if random.random() < 0.3:
+        return Order(name, tuple(events))
+    at = random.randrange(len(events) + 1)
+    stop = random.randrange(STOPS) if random.random() < 0.5 else None
+    return Order(name, tuple(events), at, stop)

@@ -1,5 +1,6 @@
 """Operations on the same payment or user at once, under every schedule or many by seed."""
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from random import Random
@@ -7,19 +8,21 @@ from typing import Any, Final
 
 from tests.faults.crashes import Outcome
 from tests.faults.flows import (
+    BOOK,
     a_paid_card,
     an_open_intent,
     an_open_session,
     confirm,
     nothing,
     open_intent,
+    open_session,
     paid_credits,
     pay_by_credits,
     pay_in_browser,
     pay_page,
     refund,
 )
-from tests.faults.laboratory import Laboratory
+from tests.faults.laboratory import LEASE_SECONDS, Laboratory
 from tests.faults.schedules import (
     EverySchedule,
     FixedSchedule,
@@ -27,7 +30,10 @@ from tests.faults.schedules import (
     Operation,
     RandomSchedule,
     Schedule,
+    Stop,
+    StoppedSchedule,
 )
+from tests.faults.steps import Step
 from tests.faults.world import Request, World, minutes
 
 Document = dict[str, Any]
@@ -100,47 +106,67 @@ def credits_payment_and_refund(lab: Laboratory, given: Document) -> dict[str, Op
     }
 
 
-def _opening(lab: Laboratory, path: str, body: Document) -> Request:
+def _request(lab: Laboratory, path: str, body: Document) -> Request:
     request = Request("POST", path, body, lab.new_key(), lab.world.now)
     lab.world.requests.append(request)
     return request
 
 
-@race(nothing, is_short=True)
-def first_try_and_retry_of_credits(lab: Laboratory, given: Document) -> dict[str, Operation]:
+def _twice(lab: Laboratory, request: Request) -> dict[str, Operation]:
     """The caller gave up waiting: the key's lease is over while its first try still runs."""
-    body = {"user_id": "ada", "amount": 300, "metadata": {"request": "open once"}}
-    request = _opening(lab, "/pay-with-credits", body)
 
     async def ask_again() -> None:
-        await lab.wait(31)
+        await lab.wait(LEASE_SECONDS)
         await lab.send(request, on=1)
 
     return {"first": lambda: lab.send(request), "retry": ask_again}
+
+
+@race(nothing, is_short=True)
+def first_try_and_retry_of_credits(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    body = {"user_id": "ada", "amount": 300, "metadata": {"request": "open once"}}
+    return _twice(lab, _request(lab, "/pay-with-credits", body))
 
 
 @race(nothing, is_short=True)
 def first_try_and_retry_of_an_intent(lab: Laboratory, given: Document) -> dict[str, Operation]:
     body = {"user_id": "ada", "amount": 300, "metadata": {"request": "open once"}}
-    request = _opening(lab, "/create-payment-intent", body)
+    return _twice(lab, _request(lab, "/create-payment-intent", body))
 
-    async def ask_again() -> None:
-        await lab.wait(31)
-        await lab.send(request, on=1)
 
-    return {"first": lambda: lab.send(request), "retry": ask_again}
+@race(nothing, is_short=True)
+def first_try_and_retry_of_a_session(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    body = {"user_id": "ada", "items": [BOOK], "metadata": {"request": "open once"}}
+    return _twice(lab, _request(lab, "/create-checkout-session", body))
+
+
+@race(an_open_intent, is_short=True)
+def first_try_and_retry_of_a_confirmation(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    body = {
+        "payment_intent_id": given["payment_intent_id"],
+        "payment_method_id": "pm_card_visa_chargeDeclined",
+    }
+    return _twice(lab, _request(lab, "/confirm-payment", body))
 
 
 @race(a_paid_card, is_short=True)
 def first_try_and_retry_of_a_refund(lab: Laboratory, given: Document) -> dict[str, Operation]:
     body = {"payment_id": given["payment_id"], "reason": "refund once"}
-    request = _opening(lab, "/refund", body)
+    return _twice(lab, _request(lab, "/refund", body))
 
-    async def ask_again() -> None:
-        await lab.wait(31)
-        await lab.send(request, on=1)
 
-    return {"first": lambda: lab.send(request), "retry": ask_again}
+@race(nothing)
+def refused_for_credits_that_come_back(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    """One try finds too few credits; before it can say so, the retry finds enough."""
+    body = {"user_id": "ada", "amount": 800, "metadata": {"request": "open once"}}
+    operations = _twice(lab, _request(lab, "/pay-with-credits", body))
+
+    async def buy_and_return() -> None:
+        paid = await pay_by_credits(lab, credits=5, on=1)
+        if paid is not None:
+            await refund(lab, paid, on=1)
+
+    return {**operations, "another": buy_and_return}
 
 
 @race(nothing, is_short=True)
@@ -176,6 +202,34 @@ def very_slow_refund_of_credits(lab: Laboratory, given: Document) -> dict[str, O
     return {"refund": lambda: refund(lab, given, credits=2), "reconciler": reconcile}
 
 
+async def a_refund_of_credits_cut_short(lab: Laboratory, given: Document) -> None:
+    """The process died between the reservation and the credits."""
+    await paid_credits(lab, given)
+    whole = lab.play("p")
+    await refund(lab, given, credits=1)
+    giving = next(n for n, step in enumerate(whole.steps) if _changes_balance(step))
+    body = {"payment_id": given["payment_id"], "credits": 2, "reason": "refund once"}
+    given["request"] = request = _request(lab, "/refund", body)
+    lab.play("p", {giving: "die_before"})
+    await lab.send(request)
+    lab.pause()
+    lab.world.pass_time(LEASE_SECONDS)
+
+
+def _changes_balance(step: Step) -> bool:
+    return step.writes and step.target == "auth.users"
+
+
+@race(a_refund_of_credits_cut_short)
+def very_slow_repeat_of_a_refund(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    async def reconcile() -> None:
+        for _ in range(5):
+            await lab.wait(minutes(8))
+            await lab.reconcile(on=1)
+
+    return {"repeat": lambda: lab.send(given["request"]), "reconciler": reconcile}
+
+
 @race(an_open_intent, is_short=True)
 def webhook_and_confirmation(lab: Laboratory, given: Document) -> dict[str, Operation]:
     pay_in_browser(lab, given)
@@ -184,6 +238,44 @@ def webhook_and_confirmation(lab: Laboratory, given: Document) -> dict[str, Oper
         "webhook": lambda: lab.deliver(event, on=1),
         "confirm": lambda: confirm(lab, given, None),
     }
+
+
+@race(an_open_intent, is_short=True)
+def payment_and_refund(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    """A clerk refunds what is only being written down as paid."""
+    pay_in_browser(lab, given)
+    (event,) = lab.event_ids("payment_intent.succeeded")
+    return {
+        "webhook": lambda: lab.deliver(event, on=1),
+        "refund": lambda: refund(lab, given, amount_cents=400),
+    }
+
+
+@race(nothing)
+def an_intent_is_made_while_it_is_given_up(
+    lab: Laboratory, given: Document
+) -> dict[str, Operation]:
+    async def buy() -> None:
+        opened = await open_intent(lab)
+        if opened is not None:
+            pay_in_browser(lab, opened)
+
+    return {"buyer": buy, "reconciler": lambda: _reconcile_a_day_later(lab)}
+
+
+@race(nothing)
+def a_page_is_made_while_it_is_given_up(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    async def buy() -> None:
+        opened = await open_session(lab)
+        if opened is not None:
+            pay_page(lab, opened)
+
+    return {"buyer": buy, "reconciler": lambda: _reconcile_a_day_later(lab)}
+
+
+async def _reconcile_a_day_later(lab: Laboratory) -> None:
+    await lab.wait(minutes(24 * 60 + 1))
+    await lab.reconcile(on=1)
 
 
 @race(an_open_intent)
@@ -312,15 +404,25 @@ def payment_and_its_webhooks(lab: Laboratory, given: Document) -> dict[str, Oper
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """By seed, or by its choices. ``dies_at``: the first instance dies at that step."""
+    """By seed, by who is stopped where, or by its choices. ``dies_at``: the instance dies whose
+    step that is.
+
+    By some seeds Stripe does not redeliver, and by some the instances' clocks differ.
+    """
 
     race: str
     seed: int | None = None
     choices: tuple[int, ...] = ()
     dies_at: int | None = None
+    stops: tuple[Stop, ...] = ()
 
     def __str__(self) -> str:
-        how = ".".join(map(str, self.choices)) if self.seed is None else f"seed={self.seed}"
+        if self.seed is not None:
+            how = f"seed={self.seed}"
+        elif self.stops:
+            how = "stop=" + ",".join(f"{name}={steps}" for name, steps in self.stops)
+        else:
+            how = ".".join(map(str, self.choices))
         return f"race:{self.race}:{how}:{'' if self.dies_at is None else self.dies_at}"
 
     @classmethod
@@ -329,6 +431,9 @@ class Run:
         death = int(dies_at) if dies_at else None
         if how.startswith("seed="):
             return cls(name, int(how.removeprefix("seed=")), (), death)
+        if how.startswith("stop="):
+            pairs = [stop.partition("=") for stop in how.removeprefix("stop=").split(",")]
+            return cls(name, None, (), death, tuple((who, int(n)) for who, _, n in pairs))
         return cls(name, None, tuple(int(n) for n in how.split(".") if n), death)
 
     @classmethod
@@ -336,28 +441,79 @@ class Run:
         """Every third one with a death in its midst."""
         return cls(race, seed, (), Random(seed).randrange(30) if seed % 3 == 2 else None)
 
+    @property
+    def redelivers(self) -> bool:
+        return self.seed is None or self.seed % 5 != 4
+
+    @property
+    def seconds_ahead(self) -> float:
+        """The second instance's clock."""
+        return 0.0 if self.seed is None else {3: 120.0, 5: -120.0}.get(self.seed % 7, 0.0)
+
 
 async def run(case: Run) -> Outcome:
-    schedule: Schedule
-    schedule = FixedSchedule(case.choices) if case.seed is None else RandomSchedule(case.seed)
-    return await _run(case, schedule, redelivers=(case.seed or 0) % 5 != 4)
+    return await _run(case, _schedule(case))
+
+
+def _schedule(case: Run) -> Schedule:
+    if case.seed is not None:
+        return RandomSchedule(case.seed)
+    return StoppedSchedule(case.stops) if case.stops else FixedSchedule(case.choices)
+
+
+async def shortest(found: Outcome) -> Run:
+    """With as few choices as still break one of its promises: after them the first goes on."""
+    case = Run.parse(found.name)
+    for count in range(len(found.choices)):
+        shorter = Run(case.race, None, tuple(found.choices[:count]), case.dies_at)
+        if (await run(shorter)).promises & found.promises:
+            return shorter
+    return case
 
 
 async def every(race: str) -> AsyncIterator[Outcome]:
     """All schedules of a short race that differ in more than the order of commuting steps."""
     schedule = EverySchedule()
     while True:
-        outcome = await _run(Run(race), schedule, redelivers=True)
+        outcome = await _run(Run(race), schedule)
         if not schedule.is_redundant:
-            outcome.name = str(Run(race, None, tuple(schedule.choices)))
+            outcome.name = str(Run(race, None, tuple(outcome.choices)))
             yield outcome
         if not schedule.advance():
             return
 
 
-async def _run(case: Run, schedule: Schedule, *, redelivers: bool) -> Outcome:
-    race = RACES[case.race]
+async def stops(race: str) -> AsyncIterator[Outcome]:
+    """All schedules in which one operation is stopped anywhere, then another anywhere, until all
+    others are over.
+    """
+    for first, second in itertools.permutations(await _names(race), 2):
+        for before in itertools.count():
+            was_stopped = False
+            for after in itertools.count(1):
+                case = Run(race, stops=((first, before), (second, after)))
+                schedule = StoppedSchedule(case.stops)
+                yield await _run(case, schedule)
+                was_stopped |= first in schedule.stopped
+                if second not in schedule.stopped:
+                    break
+            if not was_stopped:
+                break
+
+
+async def _names(race: str) -> list[str]:
     lab = Laboratory(World())
+    try:
+        given: Document = {}
+        await RACES[race].prepare(lab, given)
+        return list(RACES[race].operations(lab, given))
+    finally:
+        await lab.close()
+
+
+async def _run(case: Run, schedule: Schedule) -> Outcome:
+    race = RACES[case.race]
+    lab = Laboratory(World(ahead={1: case.seconds_ahead}))
     try:
         given: Document = {}
         await lab.process()
@@ -372,8 +528,8 @@ async def _run(case: Run, schedule: Schedule, *, redelivers: bool) -> Outcome:
         lab.gate = None
         lab.pause()
         lab.note("recovery begins")
-        await lab.recover(retries=True, redelivers=redelivers)
+        await lab.recover(retries=True, redelivers=case.redelivers)
     finally:
         lab.gate = None
         await lab.close()
-    return Outcome(str(case), lab.broken, lab.trace, script.steps)
+    return Outcome(str(case), lab.broken, lab.trace, script.steps, choices=gatekeeper.choices)

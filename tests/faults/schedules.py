@@ -28,6 +28,10 @@ class Waiting:
     step: Step
     turn: asyncio.Future[None]
 
+    @property
+    def operation(self) -> str:
+        return self.lane.rpartition("/")[0]
+
 
 class Schedule(Protocol):
     def choose(self, waiting: Sequence[Waiting]) -> Waiting: ...
@@ -36,13 +40,14 @@ class Schedule(Protocol):
 class Gatekeeper:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
+        self.choices: list[int] = []
         self._waiting: list[Waiting] = []
         self._lanes: dict[asyncio.Task[Any] | None, str] = {}
 
     async def gate(self, name: str, step: Step) -> None:
         task = asyncio.current_task()
         if task not in self._lanes:
-            siblings = sum(lane.partition("/")[0] == name for lane in self._lanes.values())
+            siblings = sum(lane.rpartition("/")[0] == name for lane in self._lanes.values())
             self._lanes[task] = f"{name}/{siblings}"
         waiting = Waiting(self._lanes[task], step, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -55,7 +60,9 @@ class Gatekeeper:
             await _quiet()
             if not self._waiting:
                 break
-            chosen = self._schedule.choose(sorted(self._waiting, key=lambda each: each.lane))
+            waiting = sorted(self._waiting, key=lambda each: each.lane)
+            chosen = self._schedule.choose(waiting)
+            self.choices.append(waiting.index(chosen))
             self._waiting.remove(chosen)
             chosen.turn.set_result(None)
         assert all(task.done() for task in tasks), "an operation waits for something else"
@@ -102,6 +109,36 @@ class RandomSchedule:
         return chosen
 
 
+Stop = tuple[str, int]
+"""An operation, and after how many of its steps it is stopped."""
+
+
+class StoppedSchedule:
+    """Each operation that is named goes on until its stop; then the others to their ends; the one
+    that was stopped last comes last. ``stopped``: those that had not ended before their stop.
+    """
+
+    def __init__(self, stops: Sequence[Stop]) -> None:
+        self._stops = list(stops)
+        self._last = stops[-1][0]
+        self._taken = 0
+        self.stopped: set[str] = set()
+
+    def choose(self, waiting: Sequence[Waiting]) -> Waiting:
+        while self._stops:
+            name, steps = self._stops[0]
+            lanes = [each for each in waiting if each.operation == name]
+            if lanes and self._taken < steps:
+                self._taken += 1
+                return lanes[0]
+            if lanes:
+                self.stopped.add(name)
+            self._stops.pop(0)
+            self._taken = 0
+        others = [each for each in waiting if each.operation != self._last]
+        return (others or waiting)[0]
+
+
 @dataclass(slots=True)
 class FixedSchedule:
     """The choices of an earlier run, by their place among the lanes; then the first lane."""
@@ -143,7 +180,6 @@ class EverySchedule:
         self._depth = 0
         self._last: Step | None = None
         self.is_redundant = False
-        self.choices: list[int] = []
 
     def choose(self, waiting: Sequence[Waiting]) -> Waiting:
         if self.is_redundant:
@@ -160,14 +196,13 @@ class EverySchedule:
         node = self._path[self._depth]
         assert node.lanes == lanes, "the same choices led elsewhere: a run is not repeatable"
         self._depth += 1
-        number = lanes.index(node.chosen)
-        self.choices.append(number)
-        self._last = waiting[number].step
-        return waiting[number]
+        chosen = waiting[lanes.index(node.chosen)]
+        self._last = chosen.step
+        return chosen
 
     def advance(self) -> bool:
         """Prepares the next run; False when there is none."""
-        self._depth, self._last, self.is_redundant, self.choices = 0, None, False, []
+        self._depth, self._last, self.is_redundant = 0, None, False
         while self._path:
             node = self._path[-1]
             node.tried.add(node.chosen)

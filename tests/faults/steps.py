@@ -5,7 +5,7 @@ recording a run, so that code of tomorrow is broken tomorrow.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -32,7 +32,7 @@ class Died(BaseException):
 @dataclass(frozen=True, slots=True)
 class Step:
     """``target`` is ``database.collection`` or a path; ``key`` the document's id, where the
-    command names one; ``kept`` whether what is asked is the answer of a write.
+    command names one; ``writes`` whether it can change anything.
     """
 
     kind: Kind
@@ -65,11 +65,14 @@ DATABASE_FAULTS: Final = (
     "not_primary_before",
     "not_primary_after",
     "write_conflict",
+    "twice",
 )
 STRIPE_FAULTS: Final = (
     "reset_before",
     "reset_after",
+    "timeout_before",
     "timeout_after",
+    "deadline_after",
     "error_before",
     "error_after",
     "conflict",
@@ -79,13 +82,25 @@ STRIPE_FAULTS: Final = (
 DEATHS: Final = ("die_before", "die_after")
 LASTING: Final = "+"
 """Ends the name of a fault that lasts until the operation is over: a retry does not help."""
+_WITHOUT_LASTING: Final = frozenset({"twice", "write_conflict"})
+ANY: Final = "any"
+"""Begins a fault that is chosen by its number among all that the step can suffer, deaths too."""
 
 
 def faults_of(step: Step) -> tuple[str, ...]:
     """All that can go wrong at the step but for death."""
-    names = DATABASE_FAULTS if step.kind == "db" else STRIPE_FAULTS
-    lasting = tuple(name + LASTING for name in names if name not in ("twice", "write_conflict"))
-    return names + lasting
+    names: Sequence[str] = DATABASE_FAULTS if step.kind == "db" else STRIPE_FAULTS
+    if step.kind == "db" and not step.writes:
+        names = [name for name in names if name != "twice"]
+    return (*names, *(name + LASTING for name in names if name not in _WITHOUT_LASTING))
+
+
+def chosen(step: Step, fault: str) -> str:
+    """The fault itself, for one that is chosen by its number."""
+    if not fault.startswith(ANY):
+        return fault
+    names = (*DEATHS, *faults_of(step))
+    return names[int(fault.removeprefix(ANY)) % len(names)]
 
 
 _SANDBOX_FAULTS: Final = {
@@ -120,9 +135,15 @@ async def strike(fault: str, step: Step, effect: Effect, stripe: Any) -> Any:
         case "reset_after":
             await effect()
             raise _reset(step)
+        case "timeout_before":
+            raise _timeout(step)
         case "timeout_after":
             await effect()
             raise _timeout(step)
+        case "deadline_after":
+            # Not the SDK's time-out, after which it asks again, but the end of the whole call's.
+            await effect()
+            raise TimeoutError
         case _:
             raise ValueError(f"no such fault: {fault}")
 

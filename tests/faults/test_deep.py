@@ -8,8 +8,14 @@ import pytest
 
 from tests.faults import catalogue, deep
 from tests.faults.mutations import MUTATIONS
+from tests.support.store import only_embedded
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    only_embedded(
+        "races are among its cases, and their schedules count on commands that never wait"
+    ),
+]
 
 CASE = "crash:pay_with_credits:4=die_after:-:retry:redeliver"
 

@@ -6,19 +6,27 @@ import pytest
 
 from tests.faults import orders
 from tests.faults.conftest import report
+from tests.support.store import SERVER_URL, as_many
 
-SAMPLE = 30
+SAMPLE = as_many(30, on_a_server=6)
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize("life", orders.LIVES)
 async def test_payment_ends_the_same_in_whatever_order_its_events_come(life: str) -> None:
-    cases = list(await orders.every(life))
+    cases = [case for case in await orders.every(life) if can_be_run(case)]
     cases = cases[:1] + Random(life).sample(cases, min(SAMPLE, len(cases)))
     await report([await orders.run(case) for case in cases])
 
 
+def can_be_run(case: orders.Order) -> bool:
+    """A request is held in flight step by step, which only the embedded store allows."""
+    return SERVER_URL is None or case.stops_after is None
+
+
 @pytest.mark.parametrize("life", orders.LIVES)
 async def test_events_may_be_lost_and_repeated_at_random(life: str) -> None:
-    await report([await orders.run(case) for case in await orders.sample(life, 12, seed=7)])
+    random, count = Random(life), await orders.count_events(life)
+    cases = [orders.by_chance(life, count, random) for _ in range(8)]
+    await report([await orders.run(case) for case in cases if can_be_run(case)])

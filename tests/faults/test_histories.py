@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.faults import histories
 from tests.faults.conftest import report
 from tests.faults.histories import ACTS, Act, History, Told
-from tests.support.store import only_embedded
+from tests.support.store import as_many, only_embedded
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -19,7 +19,7 @@ NUMBERS = st.integers(min_value=0, max_value=999)
 
 
 async def test_histories_by_seed_keep_every_promise() -> None:
-    await report([await histories.run(Told(seed)) for seed in range(80)])
+    await report([await histories.run(Told(seed)) for seed in range(as_many(80, on_a_server=10))])
 
 
 async def test_same_seed_tells_the_same_history() -> None:
@@ -63,7 +63,7 @@ class Shop(RuleBasedStateMachine):
 
 TestShop = only_embedded("a history of hypothesis begins outside the event loop")(Shop.TestCase)
 TestShop.settings = settings(
-    max_examples=20,
+    max_examples=15,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,

@@ -11,8 +11,8 @@ from tests.faults.schedules import EverySchedule, Gatekeeper
 from tests.faults.steps import Step
 from tests.support.store import only_embedded
 
-LIMIT = 40
-SEEDS = 20
+LIMIT = 24
+SEEDS = 10
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -23,8 +23,8 @@ SHORT = [name for name, race in RACES.items() if race.is_short]
 
 
 @pytest.mark.parametrize("race", SHORT)
-async def test_short_race_is_right_under_every_schedule(race: str) -> None:
-    """The first ones here; all of them in the deep set."""
+async def test_short_race_is_right_under_its_first_schedules(race: str) -> None:
+    """Some have no more than these; the deep set runs all of all."""
     outcomes = []
     async for outcome in races.every(race):
         outcomes.append(outcome)

@@ -65,6 +65,10 @@ class World:
     first_balances: Mapping[str, int] = field(default_factory=lambda: dict(FIRST_BALANCES))
     events: dict[str, Document] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    """Events that Stripe has given up delivering."""
+    ahead: dict[int, float] = field(default_factory=dict)
+    """By how many seconds the clock of a machine is ahead, by the machine's number."""
     requests: list[Request] = field(default_factory=list)
     seen: dict[str, list[str]] = field(default_factory=dict)
     """The statuses that each payment's record was seen in."""
@@ -89,8 +93,9 @@ class World:
         users = [{"_id": name, "credits": credits} for name, credits in self.first_balances.items()]
         self.users.insert_many(users)
 
-    def clock(self) -> datetime:
-        now = datetime.fromtimestamp(self.now, UTC)
+    def clock(self, machine: int = 0) -> datetime:
+        """As the machine has it."""
+        now = datetime.fromtimestamp(self.now + self.ahead.get(machine, 0), UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def pass_time(self, seconds: float) -> None:
