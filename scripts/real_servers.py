@@ -60,6 +60,10 @@ class Server:
     def mongodb_url(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        return _last_words(self.directory)
+
     def kill(self) -> None:
         """At once, as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -123,8 +127,11 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, director
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    said = (directory / "server.log").read_text(errors="replace")[-500:]
-    raise CannotBeHad(f"it did not start: {said}")
+    raise CannotBeHad(f"it did not start: {_last_words(directory)}")
+
+
+def _last_words(directory: Path) -> str:
+    return (directory / "server.log").read_text(errors="replace")[-2000:]
 
 
 # How each is made ------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ def _java(port: int, _directory: Path) -> list[str]:
         "java",
         "-Xmx1g",
         "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
         "-cp",
         f"{folder / 'classes'}:{folder / 'jars' / '*'}",
         "Launcher",

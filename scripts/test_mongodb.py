@@ -26,6 +26,7 @@ from scripts.real_servers import (  # noqa: E402 - after the path, as this is ru
     FERRETDB,
     MONGO_JAVA_SERVER,
     CannotBeHad,
+    Server,
     running,
     stop_what_was_started_when_told_to_stop,
 )
@@ -174,6 +175,7 @@ def main(arguments: list[str]) -> int:
     except CannotBeHad as error:
         print(f"== {IMAGE} cannot be had: {error}", flush=True)
     runs: list[Run] = []
+    servers: list[Server] = []
     with contextlib.ExitStack() as stack:
         for kind in OFFLINE:
             try:
@@ -181,11 +183,17 @@ def main(arguments: list[str]) -> int:
             except CannotBeHad as error:
                 print(f"== {kind.name} cannot be had: {error}", flush=True)
                 continue
+            servers.append(server)
             # The laboratory asks for more of the server than all else: once is enough.
             skipped = LABORATORY if runs else ""
             runs += runs_on(kind.name, server.mongodb_url, arguments, skipped=skipped)
         if runs:
-            return run_all(runs, arguments)
+            code = run_all(runs, arguments)
+            if code not in (0, NO_TESTS):
+                # Whose fault was it? A connection that the server closed looks like any other.
+                for server in servers:
+                    print(f"== {server.kind.name} said last:\n{server.last_words()}", flush=True)
+            return code
     print("== No real database server: these tests were not run.", flush=True)
     return 0 if if_any else 1
 
