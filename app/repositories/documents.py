@@ -25,6 +25,10 @@ from app.domain.webhook_events import EventStatus, WebhookEvent
 Document = dict[str, Any]
 
 
+class UnreadableDocument(Exception):
+    """Another version of the service wrote it, or a person."""
+
+
 def _without_none(document: Document) -> Document:
     return {name: value for name, value in document.items() if value is not None}
 
@@ -158,6 +162,16 @@ def payment_to_document(payment: Payment) -> Document:
 
 
 def payment_from_document(document: Document) -> Payment:
+    """Raises UnreadableDocument."""
+    try:
+        return _payment_from_document(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableDocument(
+            f"The payment {document.get('_id')} cannot be read ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _payment_from_document(document: Document) -> Payment:
     checkout = document.get("checkout")
     failure = document.get("failure")
     review = document.get("review")

@@ -58,11 +58,13 @@ class PaymentRepository:
     async def find_by_checkout_session(self, stripe_checkout_session_id: str) -> Payment | None:
         return await self._find_one({"stripe_checkout_session_id": stripe_checkout_session_id})
 
-    async def find_oldest(self) -> Payment | None:
-        """The first that was made, as far as ids tell: they begin with the time."""
+    async def find_first_creation(self) -> datetime | None:
+        """When the first payment was made, as far as ids tell: they begin with the time."""
         async with self._commands:
-            found = await self._collection.find({}).sort([("_id", 1)]).limit(1).to_list(1)
-        return payment_from_document(found[0]) if found else None
+            found: Document | None = await self._collection.find_one(
+                {}, sort=[("_id", 1)], projection={"created_at": 1}
+            )
+        return found["created_at"] if found else None
 
     async def list_by_user(
         self,
@@ -85,12 +87,22 @@ class PaymentRepository:
             )
         return page_of([payment_from_document(document) for document in found], limit)
 
-    async def list_due(self, now: datetime, *, limit: int) -> list[Payment]:
-        """Payments with unfinished work that is old enough to be looked at, the oldest first."""
+    async def list_due(self, now: datetime, *, limit: int) -> list[str]:
+        """Ids of payments with unfinished work that is old enough to be looked at, the oldest
+        first.
+        """
         async with self._commands:
-            cursor = self._collection.find({"reconcile_at": {"$lte": now}})
+            cursor = self._collection.find({"reconcile_at": {"$lte": now}}, projection={"_id": 1})
             found = await cursor.sort([("reconcile_at", 1)]).limit(limit).to_list(limit)
-        return [payment_from_document(document) for document in found]
+        return [document["_id"] for document in found]
+
+    async def postpone_unreadable(self, payment_id: str, *, now: datetime, until: datetime) -> None:
+        """Puts off a payment that is due and cannot be saved, because it cannot be read."""
+        async with self._commands:
+            await self._collection.update_one(
+                {"_id": payment_id, "reconcile_at": {"$lte": now}},
+                {"$set": {"reconcile_at": until}},
+            )
 
     async def _find_one(self, query: Document) -> Payment | None:
         async with self._commands:

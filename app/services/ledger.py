@@ -96,6 +96,10 @@ class PaymentLedger:
                 return saved
             current = await self._payments.get(current.payment_id)
 
+    async def get(self, payment_id: str) -> Payment:
+        """Raises PaymentNotFound."""
+        return await self._payments.get(payment_id)
+
     async def find(self, payment_id: str) -> Payment | None:
         return await self._payments.find(payment_id)
 

@@ -23,6 +23,7 @@ from app.gateways.payments import (
 )
 from app.metrics import Metrics
 from app.observability import cause_of, get_logger
+from app.repositories.documents import UnreadableDocument
 from app.repositories.locks import LockRepository
 from app.repositories.payments import PaymentRepository
 from app.repositories.webhook_events import WebhookEventRepository
@@ -48,6 +49,9 @@ KEY_IS_GOOD_FOR: Final = timedelta(hours=23)
 """Stripe forgets an idempotency key after a day of its own clock, and would then make a second
 PaymentIntent for the payment: https://docs.stripe.com/api/idempotent_requests
 """
+
+UNREADABLE_WAIT: Final = timedelta(hours=1)
+"""For a person, or for the version of the service that can read it."""
 
 OVERLAP: Final = timedelta(minutes=10)
 """Read again each time: an event may appear in the list a little after its own time."""
@@ -170,10 +174,10 @@ class ReconciliationService:
         self._metrics.count_reconciler_item(name, "failed")
         return False
 
-    async def advance(self, payment: Payment) -> Payment:
-        """Moves one payment on as far as it goes now; it is read anew, for the list may be old."""
+    async def advance(self, payment_id: str) -> Payment:
+        """Moves one payment on as far as it goes now. Raises PaymentNotFound."""
         as_of = self._clock()
-        payment = await self._ledger.refresh(payment)
+        payment = await self._ledger.get(payment_id)
         before = payment.revision
         if Work.OUTCOME in payment.unfinished:
             payment = await self._decide(payment, as_of)
@@ -265,21 +269,28 @@ class ReconciliationService:
         return await self._ledger.apply(payment, give_up)
 
     async def _advance_payments(self, report: Report) -> None:
-        async def advance(payment: Payment) -> bool:
-            # A look that changes nothing is counted on the payment, any change resets the count.
-            return (await self.advance(payment)).reconcile_attempts == 0
-
-        async def postpone(payment: Payment) -> None:
-            await self._ledger.apply(payment, Payment.looked_at)
-
         started = self._clock()
+
+        async def advance(payment_id: str) -> bool:
+            # A look that changes nothing is counted on the payment, any change resets the count.
+            return (await self.advance(payment_id)).reconcile_attempts == 0
+
+        async def postpone(payment_id: str) -> None:
+            try:
+                await self._ledger.apply(await self._ledger.get(payment_id), Payment.looked_at)
+            except UnreadableDocument:
+                # It would stay the first of those that are due, and enough of them would be all.
+                await self._payments.postpone_unreadable(
+                    payment_id, now=started, until=self._clock() + UNREADABLE_WAIT
+                )
+
         seen: set[str] = set()
         while True:
             due = await self._payments.list_due(started, limit=BATCH)
-            fresh = [payment for payment in due if payment.payment_id not in seen]
+            fresh = [payment_id for payment_id in due if payment_id not in seen]
             if not fresh:
                 return
-            seen.update(payment.payment_id for payment in fresh)
+            seen.update(fresh)
             await self._each("payment", fresh, advance, report, on_failure=postpone)
 
     async def _retry_events(self, report: Report) -> None:
@@ -326,8 +337,8 @@ class ReconciliationService:
     async def _first_cursor(self) -> datetime:
         """Nothing of ours can have happened before the first payment, or is kept for longer."""
         now = self._clock()
-        oldest = await self._payments.find_oldest()
-        return max(oldest.created_at, now - STRIPE_RETENTION) if oldest else now
+        first = await self._payments.find_first_creation()
+        return max(first, now - STRIPE_RETENTION) if first else now
 
     async def _each(
         self,

@@ -18,6 +18,7 @@ from app.__main__ import _run_once
 from app.dependencies import Services, open_services
 from app.metrics import Metrics
 from app.repositories.database import Databases
+from app.services import reconciliation
 from app.settings import Settings
 from tests.support.database_faults import DatabaseFaults, faulty
 from tests.support.shop import GIVE_UP, Shop, ShopOptions, ok, open_shop, refused
@@ -483,7 +484,7 @@ async def test_a_reconciler_that_died_is_replaced_when_its_lease_is_over(shop: S
 async def test_a_run_that_fails_gives_the_lease_back_and_is_counted() -> None:
     faults = DatabaseFaults()
     async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
-        faults.add("find", collection="payments", error=RuntimeError("a mistake"))
+        faults.add("find_one", collection="payments", error=RuntimeError("a mistake"))
         assert (await shop.services.reconciliation.run_once()).failed == {"event_list": 1}
         assert await shop.metric('reconciler_runs_total{outcome="failed"}') == 1
 
@@ -544,6 +545,35 @@ async def test_a_step_that_breaks_stops_no_other_and_the_run_counts_as_failed(
         assert await statuses(shop, created["payment_id"]) == ["succeeded"]
         assert await shop.metric('reconciler_runs_total{outcome="failed"}') == 1
         assert await shop.metric(f'reconciler_items_total{{kind="{step}",outcome="failed"}}') == 1
+
+
+async def test_payments_that_cannot_be_read_hold_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer version wrote them before it was rolled back; they are the oldest of all."""
+    monkeypatch.setattr(reconciliation, "BATCH", 2)
+    payments = shop.databases.payments["payments"]
+    unreadable = [(await shop.create_intent())["payment_id"] for _ in range(2)]
+    await payments.update_one({"_id": unreadable[0]}, {"$set": {"status": "on_hold"}})
+    await payments.update_one({"_id": unreadable[1]}, {"$unset": {"amount": ""}})
+    created = await shop.create_intent()
+    await shop.confirm_in_browser(created)
+    # Or the event would have told already.
+    shop.stripe.faults.add("error_before", path="^/v1/events", times=None, headers=GIVE_UP)
+
+    report = await shop.reconcile(minutes=2)
+
+    assert (report.failed["payment"], report.moved["payment"]) == (2, 1)
+    assert await statuses(shop, created["payment_id"]) == ["succeeded"]
+    for payment_id in unreadable:
+        wait = await due_at(shop, payment_id) - shop.clock()
+        assert timedelta(minutes=59) < wait <= timedelta(hours=1)
+    refused(await shop.get(f"/payment/{unreadable[0]}"), 500, "internal_error")
+    assert (await shop.reconcile(minutes=2)).looked_at["payment"] == 0
+
+    await payments.update_one({"_id": unreadable[0]}, {"$set": {"status": "pending"}})
+    await payments.update_one({"_id": unreadable[1]}, {"$set": {"amount": 999}})
+    assert (await shop.reconcile(hours=1)).looked_at["payment"] == 2
 
 
 async def test_marks_that_cannot_be_removed_are_tried_ever_more_rarely() -> None:

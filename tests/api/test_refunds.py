@@ -9,8 +9,6 @@ import jwt
 import pytest
 
 from app.domain.payments import PaymentStatus
-from app.repositories.database import PAYMENTS_DATABASE, Commands
-from app.repositories.payments import PaymentRepository
 from stripe_sandbox import ApiError
 from stripe_sandbox.faults import Fault, FaultKind
 from tests.support.database_faults import DatabaseFaults, When, faulty
@@ -809,15 +807,12 @@ async def test_a_reconciler_with_an_old_list_gives_nothing_back_twice() -> None:
         payment = await shop.pay_with_credits(credits=4)
         faults.add("find_one_and_update", database="auth")
         assert ok(await refund(shop, payment))["status"] == "pending"
-        listed = await PaymentRepository(
-            shop.databases.payments["payments"], Commands(PAYMENTS_DATABASE)
-        ).get(payment["payment_id"])
         await shop.reconcile(minutes=2)
         await shop.reconcile(minutes=16)
         assert await shop.credits() == 10
         assert (await shop.user())["payment_marks"] == []
 
-        advanced = await shop.services.reconciliation.advance(listed)
+        advanced = await shop.services.reconciliation.advance(payment["payment_id"])
 
         assert advanced.status is PaymentStatus.REFUNDED
         assert await shop.credits() == 10

@@ -102,8 +102,10 @@ class Recorder:
         self._queries.append(Query(self._name, query))
         return RecordedCursor(self._queries[-1])
 
-    async def find_one(self, query: Document, **_options: Any) -> None:
-        self._queries.append(Query(self._name, query, limit=1))
+    async def find_one(
+        self, query: Document, *, sort: Iterable[tuple[str, int]] = (), projection: Any = None
+    ) -> None:
+        self._queries.append(Query(self._name, query, list(sort), limit=1))
 
     async def insert_one(self, _document: Document) -> None:
         raise DuplicateKeyError("it was there before")
@@ -194,7 +196,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "payments.find": lambda r: r.payments.find("id_00000007"),
     "payments.find_by_payment_intent": lambda r: r.payments.find_by_payment_intent("pi_7"),
     "payments.find_by_checkout_session": lambda r: r.payments.find_by_checkout_session("cs_9"),
-    "payments.find_oldest": lambda r: r.payments.find_oldest(),
+    "payments.find_first_creation": lambda r: r.payments.find_first_creation(),
     "payments.list_by_user": lambda r: r.payments.list_by_user("busy", limit=LIMIT),
     "payments.list_by_user, few": lambda r: r.payments.list_by_user("few", limit=LIMIT),
     "payments.list_by_user, far down": lambda r: r.payments.list_by_user(
@@ -208,6 +210,9 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "payments.list_by_user, a status without any": lambda r: r.payments.list_by_user(
         "busy", limit=LIMIT, status=PaymentStatus.REFUNDED
+    ),
+    "payments.postpone_unreadable": lambda r: r.payments.postpone_unreadable(
+        "id_00000007", until=NOW, **AT
     ),
     "payments.list_due": lambda r: r.payments.list_due(NOW, limit=LIMIT),
     "payments.list_due, none": lambda r: r.payments.list_due(NOW - timedelta(days=9), limit=LIMIT),
@@ -416,15 +421,11 @@ async def test_mongodb_explains_each_query_the_same_way(
         pytest.skip(f"this server explains nothing: {error.code} {str(error)[:60]}")
     if "executionStats" not in plan:
         pytest.skip("this server's explain counts nothing")
-    await database["payments"].insert_many(many)
-    for document in many:
-        document.pop("stripe_checkout_session_id", None)
-    await database["orders"].insert_many(many)
-    await database["webhook_events"].insert_many(many)
+    for collection in ("payments", "orders", "webhook_events", "users"):
+        for start in range(0, len(many), 2000):  # each within the time-out of a query
+            await database[collection].insert_many(many[start : start + 2000])
     for call in CALLS.values():
         for query in await queries_of(call):
-            if query.collection == "users":
-                continue  # by _id only, in the other database
             asked: dict[str, Any] = {"find": query.collection, "filter": query.filter}
             if query.sort:
                 asked["sort"] = dict(query.sort)
