@@ -78,8 +78,8 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Connects, makes the indexes and builds the services; closes the pools at the end.
 
-    Raises DatabaseUnavailable when the payments database does not answer. The auth database may be
-    away: cards sell without it.
+    Raises DatabaseUnavailable when the payments database does not answer, StartupError when an
+    index cannot be made. The auth database may be away: cards sell without it.
     """
     async with (
         connect(settings) as databases,
@@ -96,8 +96,9 @@ async def open_services(
             commands,
             retention=timedelta(days=settings.webhook_event_retention_days),
         )
+        users_collection = databases.auth[settings.auth_users_collection]
         users = UserRepository(
-            databases.auth[settings.auth_users_collection],
+            users_collection,
             Commands(AUTH_DATABASE, timeout_seconds=seconds),
             credits_field=settings.auth_credits_field,
         )
@@ -170,7 +171,7 @@ async def open_services(
                 clock=clock,
                 metrics=metrics,
             ),
-            health=HealthService(databases),
+            health=HealthService(payments=own[PAYMENTS], users=users_collection),
         )
 
 

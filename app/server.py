@@ -14,10 +14,11 @@ from fastapi import FastAPI
 
 from app.application import create_app
 from app.dependencies import DatabaseConnector
-from app.errors import StartupError
+from app.errors import DatabaseUnavailable, StartupError
 from app.observability import configure_logging
 from app.repositories.database import PAYMENTS_DATABASE, require_answer
 from app.repositories.database import connect as connect_databases
+from app.repositories.indexes import PAYMENTS, create_indexes
 from app.settings import Environment, Settings
 
 
@@ -52,7 +53,7 @@ def serve(
         on_started,
     )
     with _bound(settings.host, settings.port) as sockets:
-        asyncio.run(_require_database(settings, connect))
+        asyncio.run(_prepare_database(settings, connect))
         with _stopping_is_no_failure():
             server.run(sockets=list(sockets))
     return 0 if server.started else 1
@@ -119,15 +120,23 @@ def _stopping_is_no_failure() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-async def _require_database(settings: Settings, connect: DatabaseConnector) -> None:
-    """Raises StartupError with the line that helps, not a trace from inside the lifespan."""
+async def _prepare_database(settings: Settings, connect: DatabaseConnector) -> None:
+    """Raises StartupError with the line that helps, not a trace from inside the lifespan, which
+    finds the indexes made.
+    """
     async with connect(settings) as databases:
         await require_answer(
-            databases.payments,
+            databases.payments[PAYMENTS],
             PAYMENTS_DATABASE,
             setting="MONGODB_URL",
             address=without_credentials(settings.mongodb_url.get_secret_value()),
         )
+        try:
+            await create_indexes(databases.payments)
+        except DatabaseUnavailable as error:
+            raise StartupError(
+                "the payments database fell silent while indexes were made"
+            ) from error
 
 
 def without_credentials(url: str) -> str:

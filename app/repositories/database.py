@@ -14,6 +14,7 @@ from typing import Any, Final
 os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
 
 from bson.codec_options import CodecOptions
+from dns.exception import DNSException
 from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
@@ -49,16 +50,26 @@ COMMANDS_AT_ONCE: Final = {
     AUTH_DATABASE: max(1, max_workers // 4),
 }
 """Both databases share the driver's threads, and neither may take the other's by not answering. Two
-are left for the probes (``ping``).
+are left for the probes.
 """
 
-_FAILOVER_CODES: Final = frozenset(
-    {6, 7, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
-)
-"""Server errors that pass: unreachable hosts, a primary that steps down, a write conflict.
+_PASSING_CODES: Final = frozenset(
+    {
+        6, 7, 89, 133, 9001,  # hosts that cannot be reached, no primary among them
+        91, 189, 10107, 11600, 11601, 11602, 13435, 13436,  # a primary that steps or shuts down
+        43, 112, 134, 217, 225, 262, 365,  # conflicts, overload, what was lost in a fail-over
+    }
+)  # fmt: skip
+"""Server errors that pass.
 
 https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 """
+
+_PASSING_LABELS: Final = ("RetryableWriteError", "SystemOverloadedError")
+
+_SHUT_OUT_CODES: Final = frozenset({13, 18})
+"""Unauthorized and AuthenticationFailed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Databases:
 
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[Databases]:
-    """Opens both databases. Nothing is sent yet: ``ping`` tells whether anyone answers."""
+    """Opens both databases. Nothing is sent yet: ``probe`` tells whether anyone answers."""
     clients: list[Client] = []
     try:
         payments = _client(settings.mongodb_url.get_secret_value(), "MONGODB_URL", settings)
@@ -87,25 +98,22 @@ async def connect(settings: Settings) -> AsyncIterator[Databases]:
             client.close()
 
 
-async def ping(database: Database, name: str) -> None:
-    """Raises DatabaseUnavailable when the server does not answer in time, or not to us."""
-    try:
-        with DatabaseErrors(name):
-            await database.command("ping")
-    except OperationFailure as error:
-        # A ping does nothing that could fail but to sign in.
-        raise DatabaseUnavailable(
-            f"The {name} database does not let this service in.", retry_after=5, database=name
-        ) from error
+async def probe(collection: Collection, name: str) -> None:
+    """Raises DatabaseUnavailable when the server does not answer in time, or not to us.
+
+    A read of what is served, for MongoDB answers a ping to everybody, also without a password or a
+    right to anything.
+    """
+    with DatabaseErrors(name):
+        await collection.find_one({"_id": "probe"}, projection={"_id": 1})
 
 
-async def require_answer(database: Database, name: str, *, setting: str, address: str) -> None:
+async def require_answer(collection: Collection, name: str, *, setting: str, address: str) -> None:
     """Raises StartupError; ``address`` is the URL without what is secret in it."""
     try:
-        await ping(database, name)
+        await probe(collection, name)
     except DatabaseUnavailable as error:
-        cause = error.__cause__
-        if isinstance(cause, OperationFailure) and not _passes(cause):
+        if shuts_us_out(error.__cause__):
             raise StartupError(
                 f"the MongoDB at {address} does not let this service in; look at the user and the "
                 f"password in {setting}"
@@ -117,8 +125,8 @@ async def require_answer(database: Database, name: str, *, setting: str, address
 
 
 class DatabaseErrors:
-    """Turns the driver's "cannot reach it" errors into DatabaseUnavailable; others rise as they
-    are.
+    """Turns the driver's "cannot reach it" and "not let in" errors into DatabaseUnavailable; others
+    rise as they are.
 
     An operation that failed so may have taken effect: every write in this package is safe to
     repeat.
@@ -138,7 +146,13 @@ class DatabaseErrors:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, PyMongoError) and _passes(error):
+        if shuts_us_out(error):
+            raise DatabaseUnavailable(
+                f"The {self._name} database does not let this service in.",
+                retry_after=5,
+                database=self._name,
+            ) from error
+        if isinstance(error, PyMongoError) and passes(error):
             raise unavailable(self._name) from error
 
 
@@ -181,12 +195,23 @@ def unavailable(name: str) -> DatabaseUnavailable:
     )
 
 
-def _passes(error: PyMongoError) -> bool:
+def shuts_us_out(error: BaseException | None) -> bool:
+    """A user, a password or a right is wrong: it passes when a person mends it, and until then
+    nothing is done.
+    """
+    return isinstance(error, OperationFailure) and error.code in _SHUT_OUT_CODES
+
+
+def passes(error: PyMongoError) -> bool:
+    """The command may be tried again: a host, a primary or a name server is away."""
     if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError):
         return True
-    if error.has_error_label("RetryableWriteError"):
+    if any(error.has_error_label(label) for label in _PASSING_LABELS):
         return True
-    return isinstance(error, OperationFailure) and error.code in _FAILOVER_CODES
+    if isinstance(error, DriverConfigurationError):
+        # The names behind a mongodb+srv:// URL are asked for at the first command.
+        return isinstance(error.__cause__, DNSException)
+    return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
 
 
 def _client(url: str, setting: str, settings: Settings) -> Client:

@@ -3,9 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import OperationFailure, PyMongoError
 
-from app.repositories.database import PAYMENTS_DATABASE, Database, DatabaseErrors
+from app.errors import StartupError
+from app.repositories.database import (
+    PAYMENTS_DATABASE,
+    Database,
+    passes,
+    probe,
+    unavailable,
+)
 
 PAYMENTS: Final = "payments"
 ORDERS: Final = "orders"
@@ -13,6 +22,9 @@ WEBHOOK_EVENTS: Final = "webhook_events"
 IDEMPOTENCY_KEYS: Final = "idempotency_keys"
 SUBSCRIPTIONS: Final = "subscriptions"
 LOCKS: Final = "locks"
+
+BUILD_SECONDS: Final = 600
+"""How long the start waits for one index of a large collection."""
 
 INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
     PAYMENTS: (
@@ -73,9 +85,38 @@ INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
 
 
 async def create_indexes(database: Database) -> None:
-    """Safe to repeat; an index that exists with other options raises OperationFailure."""
-    with DatabaseErrors(PAYMENTS_DATABASE):
-        for collection, indexes in INDEXES.items():
-            # One by one: a command of several, repeated, breaks FerretDB's connection.
-            for index in indexes:
-                await database[collection].create_indexes([index])
+    """Safe to repeat. Raises DatabaseUnavailable, and StartupError naming the index that cannot be
+    made.
+    """
+    # Whoever is away is so within the time-out of a query.
+    await probe(database[PAYMENTS], PAYMENTS_DATABASE)
+    for collection, indexes in INDEXES.items():
+        # One by one: a command of several, repeated, breaks FerretDB's connection.
+        for index in indexes:
+            try:
+                # From here on another time-out: a new index takes as long as its collection is
+                # large, and a service that gave up would be started again, and again.
+                with pymongo.timeout(BUILD_SECONDS):
+                    await database[collection].create_indexes([index])
+            except PyMongoError as error:
+                if passes(error):
+                    raise unavailable(PAYMENTS_DATABASE) from error
+                if not isinstance(error, OperationFailure):
+                    raise
+                name = index.document["name"]
+                raise StartupError(
+                    f"the index {name} of {collection} cannot be made: {_reason(error)}"
+                ) from error
+
+
+def _reason(error: OperationFailure) -> str:
+    match error.code:
+        case 85 | 86:
+            return "another with its name or its keys is there; compare the two, and drop that one"
+        case 13:
+            return "the user in MONGODB_URL has no right to make indexes"
+        case 11000:
+            return "there are documents that contradict it; see docs/operations.md"
+        case _:
+            named = (error.details or {}).get("codeName")
+            return f"the database answers {named or error.code}"

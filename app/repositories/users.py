@@ -2,9 +2,10 @@
 
 import math
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 from pymongo import ReturnDocument
 
 from app.domain.credits import Debit, DebitOutcome, MarkKind
@@ -151,8 +152,10 @@ class UserRepository:
     def _balance(self, document: Document) -> int:
         """A missing or unreadable balance is no credit at all."""
         value = document.get(self._credits_field)
+        if isinstance(value, Decimal128):
+            value = value.to_decimal()
         # To Python true is a number, to MongoDB it is not; infinity would never be used up.
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             return 0
         return int(value) if math.isfinite(value) else 0
 

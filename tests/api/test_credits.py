@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bson import Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId
 
 from app.domain.credits import DebitOutcome
 from app.domain.ids import new_id
@@ -224,6 +224,18 @@ async def test_balance_of_another_number_type_pays(shop: Shop, balance: float) -
     assert ok(await pay(shop))["remaining_credits"] == 4
 
     assert (await shop.user())["credits"] == balance - 1
+
+
+@pytest.mark.mongodb
+@not_on("ferretdb", "stores no Decimal128")
+async def test_decimal_balance_pays(shop: Shop) -> None:
+    balance = {"credits": Decimal128("5.5")}
+    await shop.databases.auth["users"].replace_one({"_id": "user_123"}, balance)
+
+    assert ok(await pay(shop))["remaining_credits"] == 4
+
+    problem = refused(await pay(shop, items=[book(credits=5)]), 402, "insufficient_credits")
+    assert (problem["required"], problem["available"]) == (5, 4)
 
 
 # Many at once

@@ -59,7 +59,7 @@ async def test_readiness_names_every_check(shop: Shop) -> None:
 async def test_readiness_names_the_database_that_does_not_answer_and_recovers(
     shop: Shop, away: str | None, checks: dict[str, str]
 ) -> None:
-    faults.add("command", database=away, times=None)
+    faults.add("find_one", database=away, times=None)
     response = await shop.get("/health/ready")
     problem = refused(response, 503, "database_unavailable")
     assert problem["checks"] == checks
@@ -72,33 +72,44 @@ async def test_readiness_names_the_database_that_does_not_answer_and_recovers(
 
 
 @pytest.mark.shop(connect=faulty(faults))
-async def test_database_that_lets_nobody_in_is_not_ready_either(shop: Shop) -> None:
-    faults.add("command", database="auth", error=OperationFailure("Authentication failed.", 18))
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationFailure("Authentication failed.", 18),
+        OperationFailure("not authorized on audiobooker_auth to execute command", 13),
+    ],
+    ids=["no such user", "no right to it"],
+)
+async def test_database_that_does_not_let_us_in_is_not_ready_either(
+    shop: Shop, error: OperationFailure
+) -> None:
+    """MongoDB answers a ping to everybody, so what is served is read."""
+    faults.add("find_one", database="auth", collection="users", error=error)
     problem = refused(await shop.get("/health/ready"), 503, "database_unavailable")
     assert problem["checks"] == {"payments_database": "ok", "auth_database": "unavailable"}
-    assert "Authentication" not in problem["detail"]
+    assert "auth" not in problem["detail"].replace("auth_database", "")
 
 
 @pytest.mark.shop(connect=faulty(faults))
-async def test_probes_that_come_while_one_waits_send_no_ping_of_their_own(shop: Shop) -> None:
+async def test_probes_that_come_while_one_waits_send_nothing_of_their_own(shop: Shop) -> None:
     """Or one that does not answer would hold a thread of the driver for each of them."""
-    pings = 0
+    reads = 0
 
     def count(answer: Any) -> Any:
-        nonlocal pings
-        pings += 1
+        nonlocal reads
+        reads += 1
         return answer
 
-    faults.distort("command", count, database="auth")
-    pause = faults.pause("command", database="auth")
+    faults.distort("find_one", count, database="auth")
+    pause = faults.pause("find_one", database="auth")
     probing = asyncio.gather(*(shop.services.health.check() for _ in range(20)))
     await pause.reached()
     pause.go_on()
     assert all(checks["auth_database"] == "ok" for checks in await probing)
-    assert pings == 1
+    assert reads == 1
 
     ok(await shop.get("/health/ready"))
-    assert pings == 2, "a later probe asks anew"
+    assert reads == 2, "a later probe asks anew"
 
 
 @pytest.mark.shop(connect=faulty(faults))

@@ -411,7 +411,7 @@ async def test_key_is_free_for_any_request_after_a_day(shop: Shop) -> None:
 
 
 @not_on("ferretdb", "has no expiring indexes")
-async def test_stored_keys_expire_in_the_store(shop: Shop) -> None:
+async def test_stored_keys_say_when_to_expire_and_their_index_says_so_too(shop: Shop) -> None:
     ok(await create(shop))
 
     (record,) = await shop.stored("idempotency_keys")

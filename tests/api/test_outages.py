@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+import dns.resolver
 import httpx
 import pytest
 import structlog
@@ -21,6 +22,7 @@ from pymongo.errors import (
 from app.observability import configure_logging
 from app.routers import BASE_PATH
 from tests.support.database_faults import DatabaseFaults, faulty
+from tests.support.programs import free_ports
 from tests.support.shop import (
     Shop,
     ShopOptions,
@@ -159,6 +161,10 @@ async def test_history_that_cannot_be_read_is_never_an_empty_one(
         NotPrimaryError("not primary"),
         OperationFailure("node is shutting down", 91),
         OperationFailure("stepped down", 189),
+        OperationFailure("could not find host matching read preference", 133),
+        OperationFailure("incomplete history detected for transaction", 217),
+        OperationFailure("Authentication failed.", 18),
+        OperationFailure("not authorized on audiobooker_payment", 13),
     ],
     ids=lambda error: f"{type(error).__name__}-{getattr(error, 'code', '')}",
 )
@@ -229,6 +235,36 @@ async def test_crash_frees_the_idempotency_key_for_a_repeat(
 
 
 # The auth database, by the real driver
+
+
+@pytest.fixture
+def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's resolver asks a port of this machine that nobody listens at."""
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers = ["127.0.0.1"]
+    [resolver.port] = free_ports(1)
+    monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
+
+
+@pytest.mark.shop(
+    settings={
+        "auth_mongodb_url": "mongodb+srv://cluster.example.com/",
+        "database_timeout_seconds": 0.2,
+    },
+    users=(),
+)
+@pytest.mark.usefixtures("no_name_server")
+async def test_cluster_whose_name_cannot_be_asked_for_is_away_like_any_other(shop: Shop) -> None:
+    """PyMongo says that the URL is wrong (ConfigurationError)."""
+    body = {"user_id": "user_123", "items": [book()]}
+    problem = requires_retry(
+        await shop.post("/pay-with-credits", body), 503, "database_unavailable"
+    )
+    assert problem["database"] == "auth"
+    problem = requires_retry(await shop.get("/health/ready"), 503, "database_unavailable")
+    assert problem["checks"] == {"payments_database": "ok", "auth_database": "unavailable"}
+    assert (await shop.pay_by_card())["status"] == "succeeded"
+
 
 AUTH_AWAY: Final = {
     "auth_mongodb_url": "mongodb://127.0.0.1:1",

@@ -688,7 +688,7 @@ def only_the_first_page_of_stripes_list_is_read(patch: pytest.MonkeyPatch) -> No
 
 @mutation("unforeseen", failing_in("pay_with_credits"))
 def a_write_conflict_is_not_foreseen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(database, "_FAILOVER_CODES", frozenset({6}))
+    patch.setattr(database, "_PASSING_CODES", frozenset({6}))
 
 
 @mutation("7", histories_told(60))

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
+
 Mode = Literal["open", "cut", "silent"]
 
 
@@ -21,6 +23,8 @@ class Proxy:
         self._passes.set()
         self.mode: Mode = "open"
         self.delay = 0.0
+        self.slow: dict[bytes, float] = {}
+        """Commands by name, and for how many seconds each is held before the server gets it."""
         self.lose_answer = 0
         """The answer of this number, from now, is lost and its connection with it; 0: none."""
         self.connections = 0
@@ -73,6 +77,8 @@ class Proxy:
                 await self._passes.wait()
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
+                if not answers:
+                    await asyncio.sleep(sum(self.slow[name] for name in self.slow if name in chunk))
                 if answers and self.lose_answer:
                     self.lose_answer -= 1
                     if not self.lose_answer:
@@ -86,6 +92,9 @@ class Proxy:
 async def proxied(url: str) -> AsyncIterator[tuple[str, Proxy]]:
     """The same server by way of a proxy: its URL, and the proxy. Closed at the end."""
     parts = urlsplit(url)
+    options = parts.query.lower()
+    if parts.scheme != "mongodb" or "," in parts.netloc or "tls=" in options or "ssl=" in options:
+        pytest.skip("the proxy stands before one server, named by mongodb:// and without TLS")
     assert parts.hostname is not None
     proxy = Proxy(parts.hostname, parts.port or 27017)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
