@@ -32,8 +32,9 @@ $(STAMP): requirements-dev.lock
 run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004 by default)
 	@$(BIN)/python main.py --sandbox
 
+# Whoever keeps a key in the environment tests the sandbox here all the same.
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-mongodb: $(STAMP) ## The integration, api and fault tests on a real database server
 	$(BIN)/python scripts/test_mongodb.py $(if $(IF_ANY),--if-any) $(PYTEST_ARGS)

@@ -2,7 +2,7 @@
 
 Usage: real_servers.py NAME...    makes them in .servers/ and says what could not be made, and why.
 
-What is fetched is pinned: Go modules by go.sum, jars by checksums.sha256.
+What runs as a server is pinned: Go modules by go.sum, jars by checksums.sha256.
 Standard library only.
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,10 +30,15 @@ MADE: Final = ROOT / ".servers"
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 10
 BUILD_SECONDS: Final = 900
+OLDEST_JAVA: Final = 17
 
 
 class CannotBeHad(Exception):
-    """The tool's own answer, as far as it says something."""
+    """A tool is not here, or cannot fetch: its own answer, as far as it says something."""
+
+
+class DoesNotWork(Exception):
+    """Everything is here, and our part of it is broken: never to be taken for CannotBeHad."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +133,7 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, director
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise CannotBeHad(f"it did not start: {_last_words(directory)}")
+    raise DoesNotWork(f"it did not start: {_last_words(directory)}")
 
 
 def _last_words(directory: Path) -> str:
@@ -137,22 +143,29 @@ def _last_words(directory: Path) -> str:
 # How each is made ------------------------------------------------------------------------------
 
 
-def _run(*command: str, cwd: Path, **variables: str) -> None:
-    """Raises CannotBeHad with the last lines of what the tool said."""
+def _run(*command: str, cwd: Path, failure: type[Exception] = CannotBeHad, **variables: str) -> str:
+    """What the tool said; raises ``failure`` with the last lines of it, CannotBeHad without the
+    tool or when it hangs.
+    """
     if shutil.which(command[0]) is None:
         raise CannotBeHad(f"{command[0]} is not installed")
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BUILD_SECONDS,
-    )
+    named = f"`{' '.join(command[:3])}`"
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotBeHad(f"{named} took more than {BUILD_SECONDS} s") from None
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines()[-6:]
-        raise CannotBeHad(f"`{' '.join(command[:3])}` failed:\n    " + "\n    ".join(lines))
+        raise failure(f"{named} failed:\n    " + "\n    ".join(lines))
+    return done.stdout + done.stderr
 
 
 @contextlib.contextmanager
@@ -182,17 +195,20 @@ def _made_once(name: str) -> Iterator[Path | None]:
 def _make_with_go(name: str, package: str) -> None:
     with _made_once(name) as folder:
         if folder is not None:
-            binary = str(folder / name)
+            source = SOURCES / name
+            # The Go that is here, not one fetched for the module.
+            _run("go", "mod", "download", cwd=source, GOTOOLCHAIN="local")
             _run(
                 "go",
                 "build",
                 "-trimpath",
                 "-o",
-                binary,
+                str(folder / name),
                 package,
-                cwd=SOURCES / name,
-                # The module's own version of Go, not one fetched for it; go.sum must already fit.
+                cwd=source,
+                failure=DoesNotWork,
                 GOTOOLCHAIN="local",
+                # go.sum must already fit.
                 GOFLAGS="-mod=readonly -buildvcs=false",
             )
 
@@ -203,6 +219,9 @@ def _make_mongo_java_server() -> None:
         if folder is None:
             return
         jars, source = folder / "jars", SOURCES / name
+        version = re.search(r"(\d+)", _run("javac", "-version", cwd=source))
+        if version is None or int(version[1]) < OLDEST_JAVA:
+            raise CannotBeHad(f"Java {OLDEST_JAVA} is needed, here is {version and version[1]}")
         shutil.rmtree(jars, ignore_errors=True)
         _run(
             "mvn",
@@ -219,7 +238,7 @@ def _make_mongo_java_server() -> None:
             for jar in sorted(jars.glob("*.jar"))
         ]
         if found != sorted(expected, key=lambda line: line.split()[1]):
-            raise CannotBeHad("the jars are not those of checksums.sha256")
+            raise DoesNotWork("the jars are not those of checksums.sha256")
         _run(
             "javac",
             "-cp",
@@ -228,6 +247,7 @@ def _make_mongo_java_server() -> None:
             str(folder / "classes"),
             str(source / "Launcher.java"),
             cwd=source,
+            failure=DoesNotWork,
         )
 
 
@@ -274,6 +294,9 @@ def main(names: list[str]) -> int:
         except CannotBeHad as error:
             failed = True
             print(f"{name}: cannot be had: {error}")
+        except DoesNotWork as error:
+            failed = True
+            print(f"{name}: does not work: {error}")
     return int(failed)
 
 

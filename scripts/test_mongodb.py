@@ -19,6 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -26,6 +30,7 @@ from scripts.real_servers import (  # noqa: E402 - after the path, as this is ru
     FERRETDB,
     MONGO_JAVA_SERVER,
     CannotBeHad,
+    DoesNotWork,
     Server,
     running,
     stop_what_was_started_when_told_to_stop,
@@ -40,6 +45,9 @@ FOLDERS: Final = ("tests/api", LABORATORY, "tests/integration")
 """The longest first: they are run two at a time."""
 NO_SERVER: Final = "tests/integration/test_program.py"
 """Starts programs with the embedded store, or with none: the same on every server."""
+THIS_MACHINE: Final = ("127.0.0.0/8", "::1", "localhost")
+PREFIX: Final = f"test_{uuid.uuid4().hex[:8]}_"
+"""Begins the name of each database of this run."""
 OFFLINE: Final = (MONGO_JAVA_SERVER, FERRETDB)
 PRIMARY: Final = "try { rs.initiate() } catch (e) {}; quit(db.hello().isWritablePrimary ? 0 : 1)"
 
@@ -64,7 +72,9 @@ def mongodb_in_docker() -> Iterator[str]:
         address = docker("port", name, "27017/tcp", seconds=20).split()[0]
         yield f"mongodb://{address}/?directConnection=true"
     finally:
-        docker("rm", "--force", "--volumes", name, seconds=60)
+        # What the tests said counts, not whether Docker tidies up after them.
+        with contextlib.suppress(CannotBeHad):
+            docker("rm", "--force", "--volumes", name, seconds=60)
 
 
 def docker(*arguments: str, seconds: float) -> str:
@@ -96,14 +106,39 @@ class Run:
 
     def command(self, arguments: list[str]) -> list[str]:
         chosen = [] if self.folder is None else [self.folder, f"--ignore={NO_SERVER}"]
-        return [sys.executable, "-m", "pytest", *chosen, *arguments]
+        # The tests reach this machine and the server's, no other.
+        hosts = ",".join([*THIS_MACHINE, *hosts_of(self.url)])
+        return [sys.executable, "-m", "pytest", f"--allow-hosts={hosts}", *chosen, *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "TEST_MONGODB_URL": self.url, "TEST_MONGODB_SERVER": self.server}
+        return {
+            **os.environ,
+            "TEST_MONGODB_URL": self.url,
+            "TEST_MONGODB_SERVER": self.server,
+            "TEST_MONGODB_PREFIX": PREFIX,
+        }
 
     def __str__(self) -> str:
         return self.server if self.folder is None else f"{self.folder} on {self.server}"
+
+
+def hosts_of(url: str) -> list[str]:
+    """The machines that a database URL names; behind mongodb+srv:// DNS knows them."""
+    return sorted({host for host, _ in parse_uri(url)["nodelist"] if not host.startswith("/")})
+
+
+def remove_databases(url: str) -> None:
+    """Those of this run that are still there: a test that is killed cannot remove its own."""
+    client: MongoClient[dict[str, object]] = MongoClient(url, serverSelectionTimeoutMS=1000)
+    try:
+        for name in client.list_database_names():
+            if name.startswith(PREFIX):
+                client.drop_database(name)
+    except PyMongoError as error:
+        print(f"== databases that begin with {PREFIX} may be left: {type(error).__name__}")
+    finally:
+        client.close()
 
 
 def runs_on(server: str, url: str, arguments: list[str], *, skipped: str = "") -> list[Run]:
@@ -168,7 +203,10 @@ def main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--if-any"]
     given = os.environ.get("TEST_MONGODB_URL")
     if given:
-        return run_all(runs_on("the server of TEST_MONGODB_URL", given, arguments), arguments)
+        try:
+            return run_all(runs_on("the server of TEST_MONGODB_URL", given, arguments), arguments)
+        finally:
+            remove_databases(given)
     try:
         with mongodb_in_docker() as url:
             return run_all(runs_on(IMAGE, url, arguments), arguments)
@@ -183,6 +221,9 @@ def main(arguments: list[str]) -> int:
             except CannotBeHad as error:
                 print(f"== {kind.name} cannot be had: {error}", flush=True)
                 continue
+            except DoesNotWork as error:
+                print(f"== {kind.name} does not work: {error}", flush=True)
+                return 1
             servers.append(server)
             # The laboratory asks for more of the server than all else: once is enough.
             skipped = LABORATORY if runs else ""

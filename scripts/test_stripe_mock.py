@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.real_servers import (  # noqa: E402 - after the path, as this is run as a file
     STRIPE_MOCK,
     CannotBeHad,
+    DoesNotWork,
     running,
     stop_what_was_started_when_told_to_stop,
 )
@@ -36,6 +37,9 @@ def main(arguments: list[str]) -> int:
     except CannotBeHad as error:
         print(f"== stripe-mock cannot be had: {error}", flush=True)
         return 0 if if_any else 1
+    except DoesNotWork as error:
+        print(f"== stripe-mock does not work: {error}", flush=True)
+        return 1
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_ci_runs_the_checks_and_then_the_tests() -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     steps = re.findall(r"^make (\S+)", script.read_text(), re.MULTILINE)
     last = "the last line of output is the test runner's"
-    assert steps == ["check", "image-check", "test-stripe-mock", "test"], last
+    assert steps == ["check", "image-check", "test-stripe-mock", "test-mongodb", "test"], last
 
 
 # Finding a Python ------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def add_test(checkout: Path, url: str) -> None:
 def test_without_any_tool_each_is_named_and_nothing_passes_for_tested(checkout: Path) -> None:
     answer = run(checkout, "test_mongodb.py")
     assert answer.returncode == 1
-    for tool in ("docker", "mvn", "go"):
+    for tool in ("docker", "javac", "go"):
         assert f"{tool} is not installed" in answer.stdout
     assert "were not run" in answer.stdout
     assert run(checkout, "test_stripe_mock.py").returncode == 1
@@ -80,6 +80,41 @@ def test_server_of_the_variable_comes_first_and_is_not_shown(checkout: Path) -> 
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "1 passed" in answer.stdout
     assert "hunter22" not in answer.stdout + answer.stderr
+
+
+def test_tests_may_reach_the_machines_of_the_url_and_no_other(checkout: Path) -> None:
+    add_test(checkout, "x")
+    hosts = checkout / "tests" / "integration" / "test_url.py"
+    hosts.write_text(
+        "def test_hosts(pytestconfig) -> None:\n"
+        "    allowed = pytestconfig.getoption('allow_hosts').split(',')\n"
+        "    assert allowed == ['127.0.0.0/8', '::1', 'localhost', '127.0.0.7', '127.0.0.8']\n"
+    )
+    url = "mongodb://joe:hunter22@127.0.0.7:27017,127.0.0.8/?replicaSet=rs0"
+    answer = run(checkout, "test_mongodb.py", "-p", "no:cacheprovider", TEST_MONGODB_URL=url)
+    assert "1 passed" in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_server_of_ours_that_is_broken_is_never_taken_for_one_that_cannot_be_had(
+    checkout: Path,
+) -> None:
+    """`make test-mongodb IF_ANY=1` would be green without having tested anything."""
+    script = "#!/bin/sh\n[ $1 = mod ] && exit\necho 'front.go:1: no' >&2\nexit 1\n"
+    (checkout / "bin" / "go").write_text(script)
+    (checkout / "bin" / "go").chmod(0o755)
+    for name in ("test_mongodb.py", "test_stripe_mock.py"):
+        answer = run(checkout, name, "--if-any")
+        assert answer.returncode == 1, answer.stdout
+        assert "does not work: `go build -trimpath` failed" in answer.stdout
+        assert "front.go:1: no" in answer.stdout
+
+
+def test_java_that_is_too_old_is_named(checkout: Path) -> None:
+    (checkout / "bin" / "javac").write_text("#!/bin/sh\necho 'javac 11.0.2' >&2\n")
+    (checkout / "bin" / "javac").chmod(0o755)
+    answer = run(checkout, "test_mongodb.py", "--if-any")
+    assert answer.returncode == 0
+    assert "mongo-java-server cannot be had: Java 17 is needed, here is 11" in answer.stdout
 
 
 def test_folders_run_side_by_side_and_each_is_shown_whole(checkout: Path) -> None:
@@ -122,7 +157,7 @@ def test_docker_comes_second_as_a_replica_set_and_is_removed(checkout: Path, por
 
 
 def test_tool_that_fails_is_quoted(checkout: Path) -> None:
-    for tool in ("go", "mvn"):
+    for tool in ("go", "javac"):
         (checkout / "bin" / tool).write_text("#!/bin/sh\necho 'the proxy said 403' >&2\nexit 1\n")
         (checkout / "bin" / tool).chmod(0o755)
     answer = run(checkout, "test_mongodb.py")

@@ -40,7 +40,7 @@ def own_store() -> dict[str, str]:
     """Settings' fields of a store that nobody else uses."""
     if SERVER_URL is None:
         return {"mongodb_url": "mongomock://", "auth_mongodb_url": "mongomock://"}
-    name = f"test_{uuid.uuid4().hex[:12]}"
+    name = os.environ.get("TEST_MONGODB_PREFIX", "test_") + uuid.uuid4().hex[:12]
     return {
         "mongodb_url": SERVER_URL,
         "mongodb_db_name": f"{name}_payment",
