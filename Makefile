@@ -32,9 +32,12 @@ $(STAMP): requirements-dev.lock
 run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004 by default)
 	@$(BIN)/python main.py --sandbox
 
+# A file is one worker's, because fixtures that start a program or a browser are shared in it. A narrowed run
+# stays in this process, where a debugger can be used.
+ALL_AT_ONCE := -n auto --dist loadfile
 # Whoever keeps a key in the environment tests the sandbox here all the same.
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
-	env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest $(PYTEST_ARGS)
+	env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(ALL_AT_ONCE))
 
 test-mongodb: $(STAMP) ## The integration, api and fault tests on a real database server
 	$(BIN)/python scripts/test_mongodb.py $(if $(IF_ANY),--if-any) $(PYTEST_ARGS)
