@@ -35,7 +35,7 @@ run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004
 # A file is one worker's, because fixtures that start a program or a browser are shared in it. A narrowed run
 # stays in this process, where a debugger can be used.
 ALL_AT_ONCE := -n auto --dist loadfile
-# Whoever keeps a key in the environment tests the sandbox here all the same.
+# On our sandbox and the embedded store, whatever the other suites find in the environment.
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
 	env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(ALL_AT_ONCE))
 

@@ -5,15 +5,16 @@ from typing import Final
 
 import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 
 from app.errors import StartupError
 from app.repositories.database import (
     PAYMENTS_DATABASE,
+    Collection,
     Database,
+    DatabaseErrors,
     passes,
     probe,
-    unavailable,
 )
 
 PAYMENTS: Final = "payments"
@@ -90,23 +91,26 @@ async def create_indexes(database: Database) -> None:
     """
     # Whoever is away is so within the time-out of a query.
     await probe(database[PAYMENTS], PAYMENTS_DATABASE)
-    for collection, indexes in INDEXES.items():
-        # One by one: a command of several, repeated, breaks FerretDB's connection.
-        for index in indexes:
-            try:
-                # From here on another time-out: a new index takes as long as its collection is
-                # large, and a service that gave up would be started again, and again.
-                with pymongo.timeout(BUILD_SECONDS):
-                    await database[collection].create_indexes([index])
-            except PyMongoError as error:
-                if passes(error):
-                    raise unavailable(PAYMENTS_DATABASE) from error
-                if not isinstance(error, OperationFailure):
-                    raise
-                name = index.document["name"]
-                raise StartupError(
-                    f"the index {name} of {collection} cannot be made: {_reason(error)}"
-                ) from error
+    with DatabaseErrors(PAYMENTS_DATABASE):
+        for collection, indexes in INDEXES.items():
+            # One by one: a command of several, repeated, breaks FerretDB's connection.
+            for index in indexes:
+                await _create_index(database[collection], index)
+
+
+async def _create_index(collection: Collection, index: IndexModel) -> None:
+    try:
+        # Another time-out than a query's: a new index takes as long as its collection is large,
+        # and a service that gave up would be started again, and again.
+        with pymongo.timeout(BUILD_SECONDS):
+            await collection.create_indexes([index])
+    except OperationFailure as error:
+        if passes(error):
+            raise
+        raise StartupError(
+            f"the index {index.document['name']} of {collection.name} cannot be made: "
+            f"{_reason(error)}"
+        ) from error
 
 
 def _reason(error: OperationFailure) -> str:

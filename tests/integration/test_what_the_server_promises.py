@@ -13,7 +13,7 @@ import pytest
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from app.repositories.database import Client, Collection
+from app.repositories.database import Client, Collection, Document
 from tests.support.store import SERVER_URL, own_store, removed_afterwards
 
 pytestmark = pytest.mark.mongodb
@@ -97,11 +97,12 @@ async def test_document_that_is_being_changed_is_never_read_half_changed(
         nonlocal finished
         for number in range(1, 10 * ROUNDS):
             lines = [{"number": number, "line": line} for line in range(LINES - number % 2)]
-            more = {"$set": {"more": {"number": number}}} if number % 2 else {"$unset": {"more": 1}}
-            changes = {"first": number, "lines": lines, "last": number}
-            await collection.update_one(
-                {"_id": "payment"}, more | {"$set": {**more.get("$set", {}), **changes}}
-            )
+            update: Document = {"$set": {"first": number, "lines": lines, "last": number}}
+            if number % 2:
+                update["$set"]["more"] = {"number": number}
+            else:
+                update["$unset"] = {"more": ""}
+            await collection.update_one({"_id": "payment"}, update)
         finished = True
 
     async def read() -> int:

@@ -77,7 +77,7 @@ class Proxy:
                 await self._passes.wait()
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
-                if not answers:
+                if not answers and self.slow:
                     await asyncio.sleep(sum(self.slow[name] for name in self.slow if name in chunk))
                 if answers and self.lose_answer:
                     self.lose_answer -= 1
