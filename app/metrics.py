@@ -82,7 +82,7 @@ class Metrics:
         event_types: Collection[str] = STRIPE_EVENT_TYPES,
     ) -> None:
         # A "_created" series beside every counter doubles the scrape and nothing reads them.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # without types there
         self._event_types = frozenset(event_types)
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)

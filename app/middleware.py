@@ -73,6 +73,7 @@ class RequestContextMiddleware:
             status = status or CLIENT_CLOSED_REQUEST
             raise
         except Exception:
+            # What broke outside of ErrorBoundaryMiddleware, or when half an answer was out.
             log.exception("request.crashed", method=scope["method"])
             if status:
                 # Half an answer is out: only a cut connection tells the caller so.
@@ -141,6 +142,7 @@ class ErrorBoundaryMiddleware:
                 raise
             await self._refuse_body(scope, receive, send)
         except Exception:
+            # Answered here, inside of CORS, so that a browser may read the 500 as well.
             if has_started:
                 raise
             log.exception("request.crashed", method=scope["method"])

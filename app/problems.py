@@ -311,4 +311,4 @@ def _describe_problems(app: FastAPI) -> None:
                     responses["422"] = ours
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way, see above

@@ -386,6 +386,8 @@ class StripeGateway:
                 )
                 return answer
         except BaseException as error:
+            # Cancellations too: the metric counts how every call ended. What is not Stripe's doing
+            # is raised again as it is.
             outcome = type(error).__name__
             translated = translate_error(error)
             if translated is None:

@@ -167,6 +167,7 @@ class ReconciliationService:
                 cause=cause_of(error),
             )
         except Exception:
+            # A mistake of ours in one step must not leave the work of the others undone.
             log.exception("reconciler.step_failed", step=name)
         else:
             return True
@@ -364,6 +365,7 @@ class ReconciliationService:
                     cause=cause_of(error),
                 )
             except Exception:
+                # A mistake of ours about one item must not hold up all that come after it.
                 log.exception("reconciler.item_failed", kind=kind)
             return None
 
