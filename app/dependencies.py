@@ -33,6 +33,7 @@ from app.repositories.orders import OrderRepository
 from app.repositories.payments import PaymentRepository
 from app.repositories.users import UserRepository
 from app.repositories.webhook_events import WebhookEventRepository
+from app.services.cancellation import CancellationService
 from app.services.card_outcomes import CardOutcomes
 from app.services.checkout import CheckoutService, Redirects
 from app.services.credits import CreditsService
@@ -59,6 +60,7 @@ class Services:
     intents: IntentService
     checkout: CheckoutService
     credits: CreditsService
+    cancellation: CancellationService
     refunds: RefundService
     lookup: PaymentLookup
     history: HistoryService
@@ -148,6 +150,7 @@ async def open_services(
             intents=intents,
             checkout=checkout,
             credits=credits,
+            cancellation=CancellationService(lookup, intents, checkout, credits, clock=clock),
             refunds=refunds,
             lookup=lookup,
             history=HistoryService(payments, orders),
@@ -163,7 +166,6 @@ async def open_services(
                 intents,
                 checkout,
                 credits,
-                outcomes,
                 refunds,
                 fulfilment,
                 webhooks,

@@ -7,7 +7,8 @@
     ├── Forbidden (403)
     ├── NotFound (404)              PaymentNotFound, UserNotFound, CheckoutSessionNotFound
     ├── Conflict (409)              IdempotencyKeyInUse, PaymentNotConfirmable,
-    │                               PaymentNotRefundable, RefundExceedsRemaining
+    │                               PaymentNotCancelable, PaymentNotRefundable, RefundRefused,
+    │                               RefundExceedsRemaining
     ├── BodyTooLarge (413)
     ├── Unprocessable (422)         ValidationFailed, TotalMismatch, AmountTooSmall, AmountTooLarge,
     │                               UnsupportedCurrency, RedirectNotAllowed, IdempotencyKeyReused
@@ -138,10 +139,20 @@ class IdempotencyKeyInUse(Conflict):
 
 
 class PaymentNotConfirmable(Conflict):
-    """The payment belongs to a Checkout Session, is paid with credits, or is over."""
+    """The payment belongs to a Checkout Session, is paid with credits, or is over.
+
+    Facts, where a payment is over: ``payment_id``, ``payment_status``, ``order_id``.
+    """
 
     code = "payment_not_confirmable"
     title = "Payment cannot be confirmed"
+
+
+class PaymentNotCancelable(Conflict):
+    """It is paid, or Stripe does not let go of it. Facts as PaymentNotConfirmable."""
+
+    code = "payment_not_cancelable"
+    title = "Payment cannot be canceled"
 
 
 class PaymentNotRefundable(Conflict):
@@ -154,6 +165,13 @@ class RefundExceedsRemaining(Conflict):
 
     code = "refund_exceeds_remaining"
     title = "Refund exceeds what remains"
+
+
+class RefundRefused(Conflict):
+    """Stripe refused the refund for good. Facts: ``reason``, a stable code; ``refund_id``."""
+
+    code = "refund_refused"
+    title = "Refund refused"
 
 
 class BodyTooLarge(PaymentServiceError):

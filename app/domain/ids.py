@@ -8,6 +8,7 @@ PAYMENT_PREFIX: Final = "pay_"
 ORDER_PREFIX: Final = "ord_"
 REFUND_PREFIX: Final = "rfd_"
 ATTEMPT_PREFIX: Final = "att_"
+CANCELLATION_PREFIX: Final = "can_"
 
 
 def new_id(prefix: str) -> str:

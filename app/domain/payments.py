@@ -13,8 +13,15 @@ from typing import Any, Final, Self
 
 from app.domain.cart import CartItem
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
+from app.domain.money import display
 from app.domain.refunds import Refund, RefundStatus
-from app.errors import PaymentNotRefundable, RefundExceedsRemaining
+from app.errors import (
+    Conflict,
+    PaymentNotCancelable,
+    PaymentNotConfirmable,
+    PaymentNotRefundable,
+    RefundExceedsRemaining,
+)
 
 GENERIC_DECLINE: Final = "generic_decline"
 _CONFIDENTIAL_DECLINE_CODES: Final = frozenset(
@@ -148,11 +155,23 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutDetails:
-    """Kept because a repeated request to Stripe must be the same to the letter."""
+    """Kept because a repeated request to Stripe must be the same to the letter.
+
+    ``customer_email`` only until the session is recorded or the payment is over.
+    """
 
     success_url: str
     cancel_url: str
     customer_email: str | None = None
+    locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ElementsDetails:
+    """As CheckoutDetails; none of it is kept once the PaymentIntent is recorded."""
+
+    receipt_email: str | None = None
+    description: str | None = None
 
 
 class Work(StrEnum):
@@ -188,6 +207,7 @@ class Payment:
     metadata: Mapping[str, str] = field(default_factory=dict)
     credits: int = 0
     checkout: CheckoutDetails | None = None
+    elements: ElementsDetails | None = None
     stripe_payment_intent_id: str | None = None
     stripe_checkout_session_id: str | None = None
     confirmation_id: str | None = None
@@ -240,6 +260,17 @@ class Payment:
         return self.status.is_paid or self.status is PaymentStatus.CANCELED
 
     @property
+    def is_payable(self) -> bool:
+        """Whether a shopper may be sent to pay it: with Stripe, a declined one may be tried again."""
+        is_open = self.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
+        return is_open and not self.is_final and self.review is None
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether an attempt has moved it or failed: an older snapshot of it may then mislead."""
+        return bool(self.history or self.failed_attempts)
+
+    @property
     def unfinished(self) -> frozenset[Work]:
         work = set()
         if not self.is_final and self.review is None:
@@ -258,18 +289,59 @@ class Payment:
     def refund_from_stripe(self, stripe_refund_id: str) -> Refund | None:
         return next((r for r in self.refunds if r.stripe_refund_id == stripe_refund_id), None)
 
+    def require_payable(self) -> None:
+        """Raises PaymentNotConfirmable, saying what became of the payment."""
+        if self.is_payable:
+            return
+        if self.review is not None:
+            detail = "This payment was paid and the shop is checking it; do not pay it again."
+        elif self.status.is_paid:
+            detail = "This payment has been paid already."
+        elif self.status is PaymentStatus.PROCESSING:
+            detail = "This payment was submitted and the bank has yet to answer; do not pay it again."
+        else:
+            detail = (
+                f"This payment is {self.status.value} and cannot be paid any more; "
+                "pay again with a new Idempotency-Key."
+            )
+        raise self._as_it_stands(PaymentNotConfirmable, detail)
+
+    def require_cancelable(self) -> None:
+        """Raises PaymentNotCancelable for a payment that is paid, held or was never open."""
+        if self.review is not None:
+            detail = "This payment was paid and the shop is checking it, so it cannot be canceled."
+        elif self.status.is_paid:
+            detail = "This payment has been paid, so it cannot be canceled; it can be refunded."
+        elif self.status is PaymentStatus.FAILED and self.is_final:
+            detail = "This payment has failed and nothing was taken; there is nothing to cancel."
+        else:
+            return
+        raise self._as_it_stands(PaymentNotCancelable, detail)
+
+    def _as_it_stands(self, refusal: type[Conflict], detail: str) -> Conflict:
+        return refusal(
+            detail,
+            payment_id=self.payment_id,
+            payment_status=self.status.value,
+            order_id=self.order_id,
+        )
+
     # How its outcome is decided
 
     def with_payment_intent(self, stripe_payment_intent_id: str, *, now: datetime) -> Self:
         """Records Stripe's id once; a payment never changes to another PaymentIntent."""
         if self.stripe_payment_intent_id is not None:
             return self
-        return self._changed(now, stripe_payment_intent_id=stripe_payment_intent_id)
+        return self._changed(
+            now, stripe_payment_intent_id=stripe_payment_intent_id, **self._without_contacts()
+        )
 
     def with_checkout_session(self, stripe_checkout_session_id: str, *, now: datetime) -> Self:
         if self.stripe_checkout_session_id is not None:
             return self
-        return self._changed(now, stripe_checkout_session_id=stripe_checkout_session_id)
+        return self._changed(
+            now, stripe_checkout_session_id=stripe_checkout_session_id, **self._without_contacts()
+        )
 
     def start_confirmation(self, confirmation_id: str, *, now: datetime) -> Self:
         """Recorded before Stripe is asked, so that the attempt is followed up if nobody hears of
@@ -333,7 +405,21 @@ class Payment:
     def cancel(self, *, now: datetime, cause: str) -> Self:
         if not self._may_become(PaymentStatus.CANCELED):
             return self
-        return self._moved(PaymentStatus.CANCELED, now, cause)
+        return self._moved(PaymentStatus.CANCELED, now, cause, **self._without_contacts())
+
+    def objection_to(self, amount: int, currency: str) -> tuple[ReviewReason, str] | None:
+        """Why a payment of ``amount`` is not what was asked for; None when it is."""
+        if currency != self.currency:
+            detail = f"Paid in {currency.upper()}, asked for {self.currency.upper()}."
+            return ReviewReason.CURRENCY_MISMATCH, detail
+        if amount != self.amount:
+            asked = display(self.amount, currency)
+            detail = f"Paid {display(amount, currency)}, asked for {asked}."
+            return ReviewReason.AMOUNT_MISMATCH, detail
+        if self.status is PaymentStatus.CANCELED:
+            detail = "The payment was canceled before the money arrived."
+            return ReviewReason.PAID_AFTER_CANCELLATION, detail
+        return None
 
     def hold(self, reason: ReviewReason, detail: str, *, now: datetime) -> Self:
         """Leaves the payment for a person to look at; the first reason stays."""
@@ -494,6 +580,11 @@ class Payment:
 
     def _may_become(self, status: PaymentStatus) -> bool:
         return not self.is_final and self.status.may_become(status)
+
+    def _without_contacts(self) -> dict[str, Any]:
+        """What Stripe was given and is kept no longer than a request to it may be repeated."""
+        checkout = self.checkout and replace(self.checkout, customer_email=None)
+        return {"checkout": checkout, "elements": None}
 
     def _changed(self, now: datetime, **changes: Any) -> Self:
         return replace(self, updated_at=now, reconcile_attempts=0, **changes)

@@ -59,3 +59,8 @@ class Refund:
     reason: str | None = None
     stripe_refund_id: str | None = None
     failure_reason: str | None = None
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it failed because it was never made, rather than on its way to the shopper."""
+        return self.status is RefundStatus.FAILED and self.stripe_refund_id is None

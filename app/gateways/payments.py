@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from app.domain.payments import Dispute, Failure, Payment
 from app.domain.refunds import Refund, RefundStatus
@@ -23,12 +23,31 @@ class IntentStatus(StrEnum):
     CANCELED = "canceled"
 
 
+_DELAYED_ACTIONS: Final = frozenset(
+    {
+        "boleto_display_details",
+        "display_bank_transfer_instructions",
+        "konbini_display_details",
+        "multibanco_display_details",
+        "oxxo_display_details",
+        "pix_display_qr_code",
+        "verify_with_microdeposits",
+    }
+)
+"""What is left to do once a voucher, a bank transfer or a bank debit was submitted: it takes days.
+
+https://docs.stripe.com/api/payment_intents/object#payment_intent_object-next_action
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class IntentSnapshot:
     """A PaymentIntent at one moment. ``status`` is Stripe's word, see IntentStatus.
 
     ``payment_id`` is ours, from the metadata. ``attempt`` is the latest charge; ``failure`` is the
     last payment error and ``failed_attempt`` the charge (or payment method) that it belongs to.
+    ``next_action`` is the type of what the shopper has to do next, and ``action_expires_at`` until
+    when, where Stripe names an end.
     """
 
     stripe_payment_intent_id: str
@@ -40,7 +59,27 @@ class IntentSnapshot:
     attempt: str | None = None
     failure: Failure | None = None
     failed_attempt: str | None = None
+    next_action: str | None = None
+    action_expires_at: datetime | None = None
     client_secret: str | None = field(default=None, repr=False)
+
+    @property
+    def is_under_way(self) -> bool:
+        """The shopper has submitted a delayed payment method: the money may still arrive in days,
+        and Stripe says when it will not.
+        """
+        waits_for_shopper = self.status == IntentStatus.REQUIRES_ACTION
+        return self.status == IntentStatus.PROCESSING or (
+            waits_for_shopper and self.next_action in _DELAYED_ACTIONS
+        )
+
+    def may_be_abandoned(self, now: datetime) -> bool:
+        """Whether canceling it takes nothing from a shopper who has tried to pay.
+
+        A voucher is never abandoned at its expiry: the shop where it was paid reports a day later.
+        """
+        expires_at = self.action_expires_at
+        return not self.is_under_way and (expires_at is None or expires_at <= now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +187,10 @@ class StripeObjectMissing(StripeRefused):
     """There is no such object at Stripe (any more, or in this mode)."""
 
 
+CancellationReason = Literal["abandoned", "requested_by_customer"]
+"""https://docs.stripe.com/api/payment_intents/cancel"""
+
+
 class PaymentGateway(Protocol):
     """Every POST carries an idempotency key derived from our own records, so that it can be
     repeated after a crash. Raises CardDeclined, StripeRefused, or a DependencyFailure (outcome
@@ -168,7 +211,9 @@ class PaymentGateway(Protocol):
         """One attempt to pay; ``confirmation_id`` makes repeating the attempt harmless."""
         ...
 
-    async def cancel_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot: ...
+    async def cancel_payment_intent(
+        self, stripe_payment_intent_id: str, *, reason: CancellationReason
+    ) -> IntentSnapshot: ...
 
     async def create_checkout_session(self, payment: Payment) -> SessionSnapshot: ...
 

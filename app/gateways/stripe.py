@@ -27,6 +27,7 @@ from app.errors import (
     StripeUnavailable,
 )
 from app.gateways.payments import (
+    CancellationReason,
     CardDeclined,
     ChargeSnapshot,
     DisputeSnapshot,
@@ -145,6 +146,11 @@ class StripeGateway:
             "automatic_payment_methods": {"enabled": True},
             "metadata": _metadata(payment),
         }
+        if payment.elements is not None:
+            if payment.elements.receipt_email is not None:
+                params["receipt_email"] = payment.elements.receipt_email
+            if payment.elements.description is not None:
+                params["description"] = payment.elements.description
         return intent_snapshot(
             await self._post(
                 "payment_intents.create",
@@ -182,12 +188,14 @@ class StripeGateway:
             )
         )
 
-    async def cancel_payment_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot:
+    async def cancel_payment_intent(
+        self, stripe_payment_intent_id: str, *, reason: CancellationReason
+    ) -> IntentSnapshot:
         return intent_snapshot(
             await self._post(
                 "payment_intents.cancel",
                 lambda client, options: client.v1.payment_intents.cancel_async(
-                    stripe_payment_intent_id, {"cancellation_reason": "abandoned"}, options
+                    stripe_payment_intent_id, {"cancellation_reason": reason}, options
                 ),
             )
         )
@@ -220,6 +228,8 @@ class StripeGateway:
         }
         if payment.checkout.customer_email is not None:
             params["customer_email"] = payment.checkout.customer_email
+        if payment.checkout.locale is not None:
+            params["locale"] = payment.checkout.locale
         return session_snapshot(
             await self._post(
                 "checkout.sessions.create",
@@ -515,6 +525,7 @@ def intent_snapshot(intent: Object) -> IntentSnapshot:
     failed_attempt = None
     if error:
         failed_attempt = _id(error.get("charge")) or _id(error.get("payment_method"))
+    next_action = intent.get("next_action") or {}
     return IntentSnapshot(
         stripe_payment_intent_id=intent["id"],
         status=intent["status"],
@@ -525,8 +536,20 @@ def intent_snapshot(intent: Object) -> IntentSnapshot:
         attempt=charge,
         failure=_failure(error) if error else None,
         failed_attempt=failed_attempt,
+        next_action=next_action.get("type"),
+        action_expires_at=_expiry_of(next_action),
         client_secret=intent.get("client_secret"),
     )
+
+
+def _expiry_of(next_action: Object) -> datetime | None:
+    """The details stand under the action's own type; a QR code's are a level deeper."""
+    details = next_action.get(next_action.get("type") or "") or {}
+    for named in (details, details.get("qr_code") or {}):
+        expires_at = named.get("expires_at") or named.get("expires_after")
+        if expires_at:
+            return datetime.fromtimestamp(expires_at, UTC)
+    return None
 
 
 def session_snapshot(session: Object) -> SessionSnapshot:

@@ -10,6 +10,7 @@ from app.domain.payments import (
     Change,
     CheckoutDetails,
     Dispute,
+    ElementsDetails,
     Failure,
     OrderStatus,
     Payment,
@@ -105,6 +106,14 @@ def payment_to_document(payment: Payment) -> Document:
                     "success_url": payment.checkout.success_url,
                     "cancel_url": payment.checkout.cancel_url,
                     "customer_email": payment.checkout.customer_email,
+                    "locale": payment.checkout.locale,
+                }
+            ),
+            "elements": payment.elements
+            and _without_none(
+                {
+                    "receipt_email": payment.elements.receipt_email,
+                    "description": payment.elements.description,
                 }
             ),
             "stripe_payment_intent_id": payment.stripe_payment_intent_id,
@@ -173,6 +182,7 @@ def payment_from_document(document: Document) -> Payment:
 
 def _payment_from_document(document: Document) -> Payment:
     checkout = document.get("checkout")
+    elements = document.get("elements")
     failure = document.get("failure")
     review = document.get("review")
     order_status = document.get("order_status")
@@ -191,6 +201,11 @@ def _payment_from_document(document: Document) -> Payment:
             success_url=checkout["success_url"],
             cancel_url=checkout["cancel_url"],
             customer_email=checkout.get("customer_email"),
+            locale=checkout.get("locale"),
+        ),
+        elements=elements
+        and ElementsDetails(
+            receipt_email=elements.get("receipt_email"), description=elements.get("description")
         ),
         stripe_payment_intent_id=document.get("stripe_payment_intent_id"),
         stripe_checkout_session_id=document.get("stripe_checkout_session_id"),

@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
@@ -9,6 +9,7 @@ from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     CheckoutSessionNotFound,
+    PaymentNotConfirmable,
     RedirectNotAllowed,
     UnsupportedCurrency,
 )
@@ -34,6 +35,7 @@ router = APIRouter(tags=["stripe checkout"])
         AmountTooLarge,
         UnsupportedCurrency,
         RedirectNotAllowed,
+        PaymentNotConfirmable,
     ),
 )
 async def create_checkout_session(
@@ -49,10 +51,16 @@ async def create_checkout_session(
             customer_email=body.customer_email,
             success_url=body.success_url,
             cancel_url=body.cancel_url,
+            locale=body.locale,
+            is_repeat=once.is_repeat,
         )
         return CreateCheckoutSessionReply.of(created)
 
-    return await once.answer(body, PAYMENT_PREFIX, create)
+    async def renew(reply: dict[str, Any]) -> dict[str, Any]:
+        await services.checkout.present(caller, reply["payment_id"])
+        return reply
+
+    return await once.answer(body, PAYMENT_PREFIX, create, renew=renew)
 
 
 @router.get(

@@ -14,7 +14,7 @@ from app.errors import (
     UnsupportedCurrency,
 )
 from app.problems import problem_responses
-from app.routers.once import OnceDep
+from app.routers.once import CLIENT_SECRET, OnceDep
 from app.routers.responses import ASKS_STRIPE, POSTED
 from app.schemas.intents import (
     ConfirmPaymentBody,
@@ -30,7 +30,12 @@ router = APIRouter(tags=["stripe elements"])
     "/create-payment-intent",
     response_model=CreatePaymentIntentReply,
     responses=problem_responses(
-        *POSTED, *ASKS_STRIPE, AmountTooSmall, AmountTooLarge, UnsupportedCurrency
+        *POSTED,
+        *ASKS_STRIPE,
+        AmountTooSmall,
+        AmountTooLarge,
+        UnsupportedCurrency,
+        PaymentNotConfirmable,
     ),
 )
 async def create_payment_intent(
@@ -40,13 +45,20 @@ async def create_payment_intent(
     purchase = body.to_purchase()
 
     async def create(payment_id: str) -> BaseModel:
-        created = await services.intents.create(caller, purchase, payment_id=payment_id)
+        created = await services.intents.create(
+            caller,
+            purchase,
+            payment_id=payment_id,
+            details=body.to_details(),
+            is_repeat=once.is_repeat,
+        )
         return CreatePaymentIntentReply.of(created)
 
-    async def secret(reply: dict[str, Any]) -> str | None:
-        return await services.intents.client_secret(reply["payment_intent_id"])
+    async def renew(reply: dict[str, Any]) -> dict[str, Any]:
+        created = await services.intents.present(caller, reply["payment_id"])
+        return reply | {CLIENT_SECRET: created.intent.client_secret}
 
-    return await once.answer(body, PAYMENT_PREFIX, create, secret=secret)
+    return await once.answer(body, PAYMENT_PREFIX, create, renew=renew)
 
 
 @router.post(
@@ -73,7 +85,10 @@ async def confirm_payment(
         )
         return ConfirmPaymentReply.of(confirmation)
 
-    async def secret(reply: dict[str, Any]) -> str | None:
-        return await services.intents.client_secret(reply["payment_intent_id"])
+    async def renew(reply: dict[str, Any]) -> dict[str, Any]:
+        if reply[CLIENT_SECRET] is None:
+            return reply
+        created = await services.intents.present(caller, reply["payment_id"])
+        return reply | {CLIENT_SECRET: created.intent.client_secret}
 
-    return await once.answer(body, ATTEMPT_PREFIX, confirm, secret=secret)
+    return await once.answer(body, ATTEMPT_PREFIX, confirm, renew=renew)

@@ -23,8 +23,10 @@ ELIDED: Final = ""
 Work = Callable[[str], Awaitable[BaseModel]]
 """Does the work for the resource id it is given, as often as it is asked, with one effect."""
 
-SecretSource = Callable[[dict[str, Any]], Awaitable[str | None]]
-"""Fetches the client secret of a stored reply, which is kept without it."""
+Renewal = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""What to answer in place of a stored reply with which a shopper can pay: the same, with the client
+secret that it is kept without. Raises the refusal to answer when it can no longer be paid.
+"""
 
 
 class Once:
@@ -39,7 +41,7 @@ class Once:
         """Whether the work was begun before, by somebody who may only be slow."""
 
     async def answer(
-        self, body: BaseModel, prefix: str, work: Work, *, secret: SecretSource | None = None
+        self, body: BaseModel, prefix: str, work: Work, *, renew: Renewal | None = None
     ) -> Response:
         """Without a key the work is done for a new id; with one, once, and its answer is replayed.
 
@@ -62,8 +64,8 @@ class Once:
         if claim.answer.refusal is not None:
             raise claim.answer.refusal
         reply = dict(claim.answer.reply or {})
-        if secret is not None and reply.get(CLIENT_SECRET) == ELIDED:
-            reply[CLIENT_SECRET] = await secret(reply)
+        if renew is not None:
+            reply = await renew(reply)
         return JSONResponse(reply, headers=REPLAYED_HEADERS)
 
     async def _do(self, claim: Claim, work: Work) -> Response:

@@ -1,16 +1,25 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel
 
 from app.dependencies import CallerDep, ServicesDep
+from app.domain.ids import CANCELLATION_PREFIX
 from app.domain.payments import PaymentStatus
-from app.errors import PaymentNotFound
+from app.errors import PaymentNotCancelable, PaymentNotFound
 from app.problems import problem_responses
-from app.routers.responses import GUARDED
+from app.routers.once import OnceDep
+from app.routers.responses import ASKS_STRIPE, GUARDED, POSTED
 from app.schemas.common import AnyPaymentId, UserId
-from app.schemas.payments import OrderListReply, PaymentListReply, PaymentReply, decode_cursor
+from app.schemas.payments import (
+    CancelPayment,
+    OrderListReply,
+    PaymentListReply,
+    PaymentReply,
+    decode_cursor,
+)
 
-router = APIRouter(tags=["history"])
+router = APIRouter(tags=["payments"])
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The page before's next_cursor.")]
@@ -26,6 +35,29 @@ async def get_payment(
 ) -> PaymentReply:
     """A payment with its refunds and disputes, as it is recorded here; Stripe is not asked."""
     return PaymentReply.of(await services.lookup.get(caller, payment_id))
+
+
+@router.post(
+    "/payment/{payment_id}/cancel",
+    response_model=PaymentReply,
+    responses=problem_responses(*POSTED, *ASKS_STRIPE, PaymentNotFound, PaymentNotCancelable),
+)
+async def cancel_payment(
+    payment_id: Annotated[
+        AnyPaymentId, Path(description="Ours, or a PaymentIntent's or Checkout Session's id.")
+    ],
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+) -> Response:
+    """Closes an unpaid payment: its PaymentIntent or its page at Stripe, then the payment. When the
+    shopper pays at the same moment, Stripe decides, and a payment that was paid is 409. No body.
+    """
+
+    async def cancel(_: str) -> BaseModel:
+        return PaymentReply.of(await services.cancellation.cancel(caller, payment_id))
+
+    return await once.answer(CancelPayment(payment_id=payment_id), CANCELLATION_PREFIX, cancel)
 
 
 @router.get("/user/{user_id}/payments", responses=problem_responses(*GUARDED))

@@ -1,21 +1,28 @@
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from app.domain.payments import Payment
 from app.gateways.payments import SessionSnapshot
-from app.schemas.common import Cart, Currency, Metadata, ReplyBody, RequestBody, UserId, cart_items
+from app.schemas.common import (
+    Cart,
+    Currency,
+    EmailAddress,
+    Metadata,
+    ReplyBody,
+    RequestBody,
+    UserId,
+    cart_items,
+)
 from app.services.checkout import CreatedSession
 from app.services.purchases import Purchase
 
-EmailAddress = Annotated[
-    str,
-    StringConstraints(
-        min_length=3,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$",
-    ),
-]
+# https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-locale
+Locale = Literal[
+    "auto", "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr",
+    "fr-CA", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt",
+    "pt-BR", "ro", "ru", "sk", "sl", "sv", "th", "tr", "vi", "zh", "zh-HK", "zh-TW",
+]  # fmt: skip
 RedirectUrl = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 
@@ -30,6 +37,10 @@ class CreateCheckoutSessionBody(RequestBody):
     success_url: RedirectUrl | None = None
     cancel_url: RedirectUrl | None = None
     currency: Currency = "usd"
+    locale: Annotated[
+        Locale | None,
+        Field(description="The page's language, as Stripe names it; `auto`: the browser's."),
+    ] = None
     metadata: Metadata | None = None
 
     def to_purchase(self) -> Purchase:

@@ -34,6 +34,17 @@ Metadata = Annotated[
 ]
 
 
+EmailAddress = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        min_length=3,
+        max_length=254,
+        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$",
+    ),
+]
+
+
 class RequestBody(BaseModel):
     """Unknown fields are ignored, wrong types are refused; numbers are not read from strings."""
 

@@ -3,17 +3,31 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from app.domain.payments import PaymentStatus
-from app.schemas.common import Currency, PurchaseBody, ReplyBody, RequestBody
+from app.domain.payments import ElementsDetails, PaymentStatus
+from app.schemas.common import Currency, EmailAddress, PurchaseBody, ReplyBody, RequestBody
 from app.services.intents import Confirmation, CreatedIntent
 from app.services.purchases import Purchase
 
 
 class CreatePaymentIntentBody(PurchaseBody):
     currency: Currency = "usd"
+    receipt_email: Annotated[
+        EmailAddress | None,
+        Field(description="Where Stripe sends a receipt once the payment is paid."),
+    ] = None
+    description: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+        | None,
+        Field(description="Shown in Stripe's Dashboard and on its receipt."),
+    ] = None
 
     def to_purchase(self) -> Purchase:
         return replace(super().to_purchase(), currency=self.currency)
+
+    def to_details(self) -> ElementsDetails | None:
+        if self.receipt_email is None and self.description is None:
+            return None
+        return ElementsDetails(self.receipt_email, self.description)
 
 
 class CreatePaymentIntentReply(ReplyBody):

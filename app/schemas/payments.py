@@ -3,6 +3,8 @@ import binascii
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pydantic import Field
+
 from app.domain.orders import Order
 from app.domain.payments import (
     Dispute,
@@ -15,10 +17,16 @@ from app.domain.payments import (
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import ValidationFailed
 from app.repositories.pages import Page, PagePosition
-from app.schemas.common import CartItemReply, ReplyBody
+from app.schemas.common import CartItemReply, ReplyBody, RequestBody
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+class CancelPayment(RequestBody):
+    """What a request to cancel is about, from its path: part of its Idempotency-Key's meaning."""
+
+    payment_id: str
 
 
 class RefundView(ReplyBody):
@@ -27,6 +35,7 @@ class RefundView(ReplyBody):
     credits: int
     status: RefundStatus
     reason: str | None
+    failure_reason: str | None = Field(description="Why it failed, as a stable code.")
     created_at: datetime
 
     @classmethod
@@ -37,6 +46,7 @@ class RefundView(ReplyBody):
             credits=refund.credits,
             status=refund.status,
             reason=refund.reason,
+            failure_reason=refund.failure_reason,
             created_at=refund.created_at,
         )
 

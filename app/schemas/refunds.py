@@ -34,6 +34,7 @@ class RefundReply(ReplyBody):
     amount_cents: int
     credits_returned: int
     status: RefundStatus
+    failure_reason: str | None = Field(description="Why it failed, as a stable code.")
     payment_status: PaymentStatus
 
     @classmethod
@@ -45,5 +46,6 @@ class RefundReply(ReplyBody):
             amount_cents=made.refund.amount,
             credits_returned=made.refund.credits if succeeded else 0,
             status=made.refund.status,
+            failure_reason=made.refund.failure_reason,
             payment_status=made.payment.status,
         )

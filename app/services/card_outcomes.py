@@ -38,22 +38,15 @@ class CardOutcomes:
                 ),
             )
         if payment.stripe_payment_intent_id != intent.stripe_payment_intent_id:
-            return await self._observe_stranger(payment, intent)
+            return await self._observe_stranger(payment, intent, is_current=is_current)
         match intent.status:
             case IntentStatus.SUCCEEDED:
-                return await self._fulfilment.fulfil(
-                    payment,
-                    amount=intent.amount_received,
-                    currency=intent.currency,
-                    attempt=intent.attempt,
-                    cause=cause,
+                return await self._observe_success(
+                    payment, intent, cause=cause, is_current=is_current
                 )
-            case IntentStatus.PROCESSING:
-                return await self._ledger.apply(
-                    payment,
-                    lambda known: known.process(
-                        attempt=intent.attempt, now=self._clock(), cause=cause
-                    ),
+            case _ if intent.is_under_way:
+                return await self._observe_under_way(
+                    payment, intent, cause=cause, is_current=is_current
                 )
             case IntentStatus.CANCELED:
                 return await self._ledger.apply(
@@ -71,7 +64,7 @@ class CardOutcomes:
                 return payment
 
     async def observe_session(
-        self, payment: Payment, session: SessionSnapshot, *, cause: str
+        self, payment: Payment, session: SessionSnapshot, *, cause: str, is_current: bool
     ) -> Payment:
         """A completed session is not yet paid: a delayed payment method settles days later.
 
@@ -90,15 +83,22 @@ class CardOutcomes:
             )
         match session.status, session.payment_status:
             case "complete", "paid":
-                return await self._fulfilment.fulfil(
+                payment = await self._fulfilment.fulfil(
                     payment,
                     amount=session.amount_total,
                     currency=session.currency,
                     attempt=None,
                     cause=cause,
+                    is_current=is_current,
                 )
+                if is_current or _is_settled(payment):
+                    return payment
+                current = await self._gateway.retrieve_checkout_session(session_id)
+                return await self.observe_session(payment, current, cause=cause, is_current=True)
             case "complete", "unpaid":
-                return await self._observe_unpaid_completion(payment, intent_id, cause=cause)
+                return await self._observe_unpaid_completion(
+                    payment, intent_id, cause=cause, is_current=is_current
+                )
             case "expired", _:
                 return await self._ledger.apply(
                     payment, lambda known: known.cancel(now=self._clock(), cause=cause)
@@ -116,25 +116,65 @@ class CardOutcomes:
             session = await self._gateway.retrieve_checkout_session(
                 payment.stripe_checkout_session_id
             )
-            payment = await self.observe_session(payment, session, cause=cause)
+            payment = await self.observe_session(payment, session, cause=cause, is_current=True)
         if payment.status.is_paid or payment.stripe_payment_intent_id is None:
             return payment
         intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
         return await self.observe_intent(payment, intent, cause=cause, is_current=True)
 
-    async def _observe_unpaid_completion(
-        self, payment: Payment, intent_id: str | None, *, cause: str
+    async def _observe_success(
+        self, payment: Payment, intent: IntentSnapshot, *, cause: str, is_current: bool
+    ) -> Payment:
+        """An event may say it in the words of another API version (the shopper's currency, under
+        Adaptive Pricing), so a person is only called for what Stripe says when it is asked.
+        """
+        payment = await self._fulfilment.fulfil(
+            payment,
+            amount=intent.amount_received,
+            currency=intent.currency,
+            attempt=intent.attempt,
+            cause=cause,
+            is_current=is_current,
+        )
+        if is_current or _is_settled(payment):
+            return payment
+        return await self._observe_present_intent(payment, intent, cause=cause)
+
+    async def _observe_under_way(
+        self, payment: Payment, intent: IntentSnapshot, *, cause: str, is_current: bool
     ) -> Payment:
         def process(known: Payment) -> Payment:
-            # Decided on the payment as it is stored: its failure may be told at the same moment.
-            if known.status is PaymentStatus.FAILED and intent_id is not None:
+            if known.was_tried and not is_current:
+                # It may be of an attempt before the one that failed: only Stripe knows.
+                return known
+            return known.process(attempt=intent.attempt, now=self._clock(), cause=cause)
+
+        payment = await self._ledger.apply(payment, process)
+        if is_current or payment.status not in (PaymentStatus.PENDING, PaymentStatus.FAILED):
+            return payment
+        return await self._observe_present_intent(payment, intent, cause=cause)
+
+    async def _observe_present_intent(
+        self, payment: Payment, intent: IntentSnapshot, *, cause: str
+    ) -> Payment:
+        current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
+        return await self.observe_intent(payment, current, cause=cause, is_current=True)
+
+    async def _observe_unpaid_completion(
+        self, payment: Payment, intent_id: str | None, *, cause: str, is_current: bool
+    ) -> Payment:
+        def process(known: Payment) -> Payment:
+            # Decided on the payment as it is stored: its failure may be recorded at the same
+            # moment. Completed before it failed, or tried again since? Only the PaymentIntent knows.
+            is_old = known.was_tried and not is_current
+            if intent_id is not None and (known.status is PaymentStatus.FAILED or is_old):
                 return known
             return known.process(attempt=None, now=self._clock(), cause=cause)
 
         payment = await self._ledger.apply(payment, process)
-        if payment.status is not PaymentStatus.FAILED or intent_id is None:
+        is_open = payment.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
+        if not is_open or intent_id is None:
             return payment
-        # Completed before it failed, or tried again since? Only the PaymentIntent knows.
         intent = await self._gateway.retrieve_payment_intent(intent_id)
         return await self.observe_intent(payment, intent, cause=cause, is_current=True)
 
@@ -176,10 +216,15 @@ class CardOutcomes:
             )
         return await self.observe_intent(payment, current, cause=cause, is_current=True)
 
-    async def _observe_stranger(self, payment: Payment, intent: IntentSnapshot) -> Payment:
+    async def _observe_stranger(
+        self, payment: Payment, intent: IntentSnapshot, *, is_current: bool
+    ) -> Payment:
         """Another PaymentIntent carries our payment's id. Money on it is a case for a person."""
-        if intent.status != IntentStatus.SUCCEEDED:
+        if intent.status != IntentStatus.SUCCEEDED or payment.review is not None:
             return payment
+        if not is_current:
+            intent = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
+            return await self._observe_stranger(payment, intent, is_current=True)
         detail = (
             f"{intent.stripe_payment_intent_id} was paid for this payment, "
             f"whose PaymentIntent is {payment.stripe_payment_intent_id}."
@@ -187,6 +232,10 @@ class CardOutcomes:
         return await self._ledger.apply(
             payment, lambda known: known.hold(ReviewReason.PAID_TWICE, detail, now=self._clock())
         )
+
+
+def _is_settled(payment: Payment) -> bool:
+    return payment.status.is_paid or payment.review is not None
 
 
 def _may_be_old_news(payment: Payment, attempt: str | None) -> bool:

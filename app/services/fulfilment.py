@@ -1,9 +1,8 @@
 """The single road from "paid" to an order; safe to walk twice, from anywhere, in any order."""
 
 from app.domain.clock import Clock
-from app.domain.money import display
 from app.domain.orders import Order
-from app.domain.payments import Payment, PaymentStatus, ReviewReason
+from app.domain.payments import Payment
 from app.repositories.orders import OrderRepository
 from app.services.ledger import PaymentLedger
 
@@ -15,28 +14,29 @@ class FulfilmentService:
         self._clock = clock
 
     async def fulfil(
-        self, payment: Payment, *, amount: int, currency: str, attempt: str | None, cause: str
+        self,
+        payment: Payment,
+        *,
+        amount: int,
+        currency: str,
+        attempt: str | None,
+        cause: str,
+        is_current: bool,
     ) -> Payment:
         """Stripe says that ``amount`` of ``currency`` was paid.
 
         The order is made only when that is what we asked for; otherwise the payment is held for a
-        person, as it is when money arrives for a payment that was canceled.
+        person, as it is when money arrives for a payment that was canceled. Unless ``is_current``
+        (Stripe was just asked), a payment that would be held is left as it is.
         """
 
         def change(known: Payment) -> Payment:
             if known.status.is_paid:
                 return known
             now = self._clock()
-            if currency != known.currency:
-                detail = f"Paid in {currency.upper()}, asked for {known.currency.upper()}."
-                return known.hold(ReviewReason.CURRENCY_MISMATCH, detail, now=now)
-            if amount != known.amount:
-                asked = display(known.amount, currency)
-                detail = f"Paid {display(amount, currency)}, asked for {asked}."
-                return known.hold(ReviewReason.AMOUNT_MISMATCH, detail, now=now)
-            if known.status is PaymentStatus.CANCELED:
-                detail = "The payment was canceled before the money arrived."
-                return known.hold(ReviewReason.PAID_AFTER_CANCELLATION, detail, now=now)
+            objection = known.objection_to(amount, currency)
+            if objection is not None:
+                return known.hold(*objection, now=now) if is_current else known
             if known.review is not None:
                 return known
             return known.succeed(attempt=attempt, now=now, cause=cause)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.payments import Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import ElementsDetails, Payment, PaymentFlow, PaymentStatus
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
@@ -13,14 +13,16 @@ from app.errors import (
     ValidationFailed,
 )
 from app.gateways.payments import (
+    CancellationReason,
     CardDeclined,
     IntentSnapshot,
     IntentStatus,
     PaymentGateway,
+    StripeObjectMissing,
     StripeRefused,
 )
 from app.services.card_outcomes import CardOutcomes
-from app.services.ledger import PaymentLedger
+from app.services.ledger import ABANDONED, PaymentLedger
 from app.services.lookup import PaymentLookup
 from app.services.purchases import Pricing, Purchase, refusal_of
 
@@ -64,20 +66,97 @@ class IntentService:
         self._pricing = pricing
         self._clock = clock
 
-    async def create(self, caller: Caller, purchase: Purchase, *, payment_id: str) -> CreatedIntent:
-        """Repeating it with the same ``payment_id`` continues the same payment."""
+    async def create(
+        self,
+        caller: Caller,
+        purchase: Purchase,
+        *,
+        payment_id: str,
+        details: ElementsDetails | None = None,
+        is_repeat: bool = False,
+    ) -> CreatedIntent:
+        """Repeating it with the same ``payment_id`` continues the same payment; ``is_repeat`` tells
+        that an earlier try may have come further.
+
+        Raises PaymentNotConfirmable when the payment cannot be paid any more, ValidationFailed when
+        Stripe refuses what the caller sent; then nothing was made.
+        """
         caller.require_user(purchase.user_id)
         amount = self._pricing.card_amount(purchase)
         payment = await self._ledger.open(
-            payment_id, PaymentFlow.PAYMENT_INTENT, purchase, amount=amount
+            payment_id, PaymentFlow.PAYMENT_INTENT, purchase, amount=amount, elements=details
         )
-        return await self.create_at_stripe(payment)
+        if payment.stripe_payment_intent_id is None:
+            created = await self._create_at_stripe(payment)
+            if not is_repeat:
+                return created
+            # Stripe repeats its first answer for a day, whatever became of the PaymentIntent since.
+            payment = created.payment
+        return await self._at_present(payment)
 
-    async def create_at_stripe(self, payment: Payment) -> CreatedIntent:
-        """Raises PaymentNotConfirmable when the payment was given up meanwhile, ValidationFailed
-        when Stripe refuses what the caller sent; then nothing was made.
+    async def present(self, caller: Caller, payment_id: str) -> CreatedIntent:
+        """A payment that was created before, for a shopper who is to pay it now.
+
+        Raises PaymentNotConfirmable when it cannot be paid any more.
         """
-        self._ledger.require_open(payment)
+        return await self._at_present(await self._lookup.get(caller, payment_id))
+
+    async def finish(self, payment: Payment) -> Payment:
+        """For the reconciler: makes what was not made, applies what Stripe says, and cancels a
+        PaymentIntent that was abandoned.
+        """
+        intent_id = payment.stripe_payment_intent_id
+        if intent_id is None:
+            if not self._ledger.may_be_made_at_stripe(payment):
+                return await self._ledger.give_up(payment, cause=ABANDONED)
+            # The same key as the first time: Stripe returns what it made then, or makes it now.
+            return (await self._create_at_stripe(payment)).payment
+        abandoned = self._ledger.is_abandoned(payment)
+        try:
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+        except StripeObjectMissing:
+            if abandoned:
+                return await self._ledger.give_up(payment, cause=ABANDONED)
+            raise
+        payment = await self._outcomes.observe_intent(
+            payment, intent, cause="reconciler", is_current=True
+        )
+        if payment.is_final or not abandoned or not intent.may_be_abandoned(self._clock()):
+            return payment
+        return await self._close(payment, intent_id, cause=ABANDONED, reason="abandoned")
+
+    async def cancel(self, payment: Payment, *, cause: str) -> Payment:
+        """Closes the PaymentIntent, then the payment; one that is paid meanwhile is fulfilled."""
+        if payment.stripe_payment_intent_id is None:
+            payment = await self._ledger.give_up(payment, cause=cause)
+        intent_id = payment.stripe_payment_intent_id
+        if payment.is_final or intent_id is None:
+            return payment
+        return await self._close(payment, intent_id, cause=cause, reason="requested_by_customer")
+
+    async def _close(
+        self, payment: Payment, intent_id: str, *, cause: str, reason: CancellationReason
+    ) -> Payment:
+        try:
+            intent = await self._gateway.cancel_payment_intent(intent_id, reason=reason)
+        except StripeRefused:
+            # Paid, canceled or submitted to the bank meanwhile: what Stripe says now is the answer.
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+        return await self._outcomes.observe_intent(payment, intent, cause=cause, is_current=True)
+
+    async def _at_present(self, payment: Payment) -> CreatedIntent:
+        payment.require_payable()
+        if payment.stripe_payment_intent_id is None:
+            raise LookupError(f"{payment.payment_id} has no PaymentIntent")
+        intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
+        payment = await self._outcomes.observe_intent(
+            payment, intent, cause="create-payment-intent", is_current=True
+        )
+        payment.require_payable()
+        return CreatedIntent(payment, intent)
+
+    async def _create_at_stripe(self, payment: Payment) -> CreatedIntent:
+        payment.require_payable()
         try:
             intent = await self._gateway.create_payment_intent(payment)
         except (AmountTooSmall, AmountTooLarge, StripeRefused) as refused:
@@ -92,15 +171,12 @@ class IntentService:
             ),
         )
         if payment.status is PaymentStatus.CANCELED:
-            # Given up while Stripe was asked: nobody may be sent to pay it.
-            await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
-        self._ledger.require_open(payment)
+            # Canceled while Stripe was asked: no shopper may be sent to pay it.
+            await self._gateway.cancel_payment_intent(
+                intent.stripe_payment_intent_id, reason="abandoned"
+            )
+        payment.require_payable()
         return CreatedIntent(payment, intent)
-
-    async def client_secret(self, stripe_payment_intent_id: str) -> str | None:
-        """Asked for again when an answer is replayed, because it is never stored."""
-        intent = await self._gateway.retrieve_payment_intent(stripe_payment_intent_id)
-        return intent.client_secret
 
     async def confirm(
         self,
@@ -127,9 +203,9 @@ class IntentService:
                 intent = await self._attempt(
                     payment, stripe_payment_intent_id, None, confirmation_id
                 )
-        elif payment.is_final:
-            raise PaymentNotConfirmable(f"This payment is {payment.status.value}.")
         else:
+            if payment.is_final:
+                payment.require_payable()
             intent = await self._attempt(
                 payment, stripe_payment_intent_id, payment_method, confirmation_id
             )

@@ -5,20 +5,29 @@ metrics.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Final
 
 from app.domain.clock import Clock
 from app.domain.payments import (
     CheckoutDetails,
+    ElementsDetails,
     Payment,
     PaymentFlow,
     PaymentStatus,
     next_look_at,
 )
-from app.errors import PaymentNotConfirmable
 from app.metrics import Metrics
 from app.observability import get_logger
 from app.repositories.payments import PaymentRepository
 from app.services.purchases import Purchase
+
+KEY_IS_GOOD_FOR: Final = timedelta(hours=23)
+"""Stripe forgets an idempotency key after a day of its own clock, and would then make a second
+PaymentIntent for the payment: https://docs.stripe.com/api/idempotent_requests
+"""
+
+ABANDONED: Final = "abandoned"
+"""The cause of a cancellation that nobody asked for."""
 
 log = get_logger(__name__)
 
@@ -56,6 +65,7 @@ class PaymentLedger:
         amount: int,
         credits: int = 0,
         checkout: CheckoutDetails | None = None,
+        elements: ElementsDetails | None = None,
     ) -> Payment:
         """Records a pending payment before anything is charged; ``amount`` is in minor units.
 
@@ -73,6 +83,7 @@ class PaymentLedger:
             items=purchase.items or (),
             metadata=purchase.metadata,
             checkout=checkout,
+            elements=elements,
             open_marks=(payment_id,) if flow is PaymentFlow.CREDITS else (),
             created_at=now,
             updated_at=now,
@@ -107,16 +118,31 @@ class PaymentLedger:
         """The payment as it is stored now."""
         return await self._payments.get(payment.payment_id)
 
-    def require_open(self, payment: Payment) -> None:
-        """Raises PaymentNotConfirmable for a payment that was given up: nobody may pay it."""
-        if payment.status is PaymentStatus.CANCELED:
-            raise PaymentNotConfirmable(
-                "The payment was given up before it was paid; pay again with a new Idempotency-Key."
-            )
-
     def is_abandoned(self, payment: Payment) -> bool:
         """Whether nobody paid for so long that the payment is given up."""
         return self._clock() >= payment.created_at + self._policy.abandon_after
+
+    def may_be_made_at_stripe(self, payment: Payment) -> bool:
+        """Whether asking again returns what Stripe may have made before, not a second one."""
+        return self._clock() < payment.created_at + KEY_IS_GOOD_FOR and not self.is_abandoned(
+            payment
+        )
+
+    async def give_up(self, payment: Payment, *, cause: str) -> Payment:
+        """Cancels a payment of which nothing is open at Stripe.
+
+        Not when its PaymentIntent or session was recorded since the payment was read: a shopper may
+        be on the way there, so that is closed at Stripe first.
+        """
+
+        def change(known: Payment) -> Payment:
+            was_opened = (
+                known.stripe_payment_intent_id != payment.stripe_payment_intent_id
+                or known.stripe_checkout_session_id != payment.stripe_checkout_session_id
+            )
+            return known if was_opened else known.cancel(now=self._clock(), cause=cause)
+
+        return await self.apply(payment, change)
 
     def _scheduled(self, payment: Payment) -> Payment:
         return replace(

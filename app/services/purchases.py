@@ -25,8 +25,11 @@ _FIELDS_FROM_CALLERS: Final = {
     "amount": "amount",
     "currency": "currency",
     "customer_email": "customer_email",
+    "description": "description",
     "line_items": "items",
+    "locale": "locale",
     "metadata": "metadata",
+    "receipt_email": "receipt_email",
     "success_url": "success_url",
     "cancel_url": "cancel_url",
 }

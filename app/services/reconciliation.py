@@ -13,21 +13,15 @@ from typing import Any, Final, Literal, TypeVar
 
 from app.domain.clock import Clock
 from app.domain.ids import new_id
-from app.domain.payments import Payment, PaymentFlow, PaymentStatus, Work
+from app.domain.payments import Payment, PaymentFlow, Work
 from app.errors import PaymentServiceError, StripeNotConfigured
-from app.gateways.payments import (
-    EventSnapshot,
-    IntentStatus,
-    PaymentGateway,
-    StripeObjectMissing,
-)
+from app.gateways.payments import EventSnapshot, PaymentGateway
 from app.metrics import Metrics
 from app.observability import cause_of, get_logger
 from app.repositories.documents import UnreadableDocument
 from app.repositories.locks import LockRepository
 from app.repositories.payments import PaymentRepository
 from app.repositories.webhook_events import WebhookEventRepository
-from app.services.card_outcomes import CardOutcomes
 from app.services.checkout import CheckoutService
 from app.services.credits import CreditsService
 from app.services.fulfilment import FulfilmentService
@@ -44,11 +38,6 @@ AT_ONCE: Final = 10
 
 STRIPE_RETENTION: Final = timedelta(days=30)
 """How long Stripe lists an event: https://docs.stripe.com/api/events"""
-
-KEY_IS_GOOD_FOR: Final = timedelta(hours=23)
-"""Stripe forgets an idempotency key after a day of its own clock, and would then make a second
-PaymentIntent for the payment: https://docs.stripe.com/api/idempotent_requests
-"""
 
 UNREADABLE_WAIT: Final = timedelta(hours=1)
 """For a person, or for the version of the service that can read it."""
@@ -91,7 +80,6 @@ class ReconciliationService:
         intents: IntentService,
         checkout: CheckoutService,
         credits: CreditsService,
-        outcomes: CardOutcomes,
         refunds: RefundService,
         fulfilment: FulfilmentService,
         webhooks: WebhookService,
@@ -107,7 +95,6 @@ class ReconciliationService:
         self._intents = intents
         self._checkout = checkout
         self._credits = credits
-        self._outcomes = outcomes
         self._refunds = refunds
         self._fulfilment = fulfilment
         self._webhooks = webhooks
@@ -197,77 +184,9 @@ class ReconciliationService:
             case PaymentFlow.CREDITS:
                 return await self._credits.finish(payment, as_of=as_of)
             case PaymentFlow.PAYMENT_INTENT:
-                return await self._decide_intent(payment)
+                return await self._intents.finish(payment)
             case PaymentFlow.CHECKOUT_SESSION:
-                return await self._decide_session(payment)
-
-    async def _decide_intent(self, payment: Payment) -> Payment:
-        abandoned = self._ledger.is_abandoned(payment)
-        if payment.stripe_payment_intent_id is None:
-            if abandoned or not self._may_be_repeated(payment):
-                return await self._give_up(payment)
-            # The same key as the first time: Stripe returns what it made then, or makes it now.
-            return (await self._intents.create_at_stripe(payment)).payment
-        try:
-            intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
-        except StripeObjectMissing:
-            if abandoned:
-                return await self._give_up(payment)
-            raise
-        payment = await self._outcomes.observe_intent(
-            payment, intent, cause="reconciler", is_current=True
-        )
-        if payment.is_final or not abandoned or intent.status == IntentStatus.PROCESSING:
-            return payment
-        intent = await self._gateway.cancel_payment_intent(intent.stripe_payment_intent_id)
-        return await self._outcomes.observe_intent(
-            payment, intent, cause="abandoned", is_current=True
-        )
-
-    async def _decide_session(self, payment: Payment) -> Payment:
-        session_id = payment.stripe_checkout_session_id
-        if session_id is None:
-            if self._ledger.is_abandoned(payment) or not self._may_be_repeated(payment):
-                return await self._give_up(payment)
-            return (await self._checkout.create_at_stripe(payment)).payment
-        try:
-            session = await self._gateway.retrieve_checkout_session(session_id)
-        except StripeObjectMissing:
-            if self._ledger.is_abandoned(payment):
-                return await self._give_up(payment)
-            raise
-        if session.status == "open" and self._ledger.is_abandoned(payment):
-            session = await self._gateway.expire_checkout_session(session_id)
-        payment = await self._outcomes.observe_session(payment, session, cause="reconciler")
-        if payment.is_final or session.status != "complete":
-            return payment
-        intent_id = payment.stripe_payment_intent_id
-        if intent_id is not None:
-            intent = await self._gateway.retrieve_payment_intent(intent_id)
-            payment = await self._outcomes.observe_intent(
-                payment, intent, cause="reconciler", is_current=True
-            )
-        if payment.status is PaymentStatus.FAILED and self._ledger.is_abandoned(payment):
-            # The page is closed for ever and its delayed payment failed: nobody can pay any more.
-            return await self._give_up(payment)
-        return payment
-
-    def _may_be_repeated(self, payment: Payment) -> bool:
-        return self._clock() < payment.created_at + KEY_IS_GOOD_FOR
-
-    async def _give_up(self, payment: Payment) -> Payment:
-        """Not when its PaymentIntent or session was made since the payment was read: a shopper may
-        be on the way there, so it is closed at Stripe first, at the next look.
-        """
-
-        def give_up(known: Payment) -> Payment:
-            was_opened = (
-                known.stripe_payment_intent_id != payment.stripe_payment_intent_id
-                or known.stripe_checkout_session_id != payment.stripe_checkout_session_id
-            )
-            return known if was_opened else known.cancel(now=self._clock(), cause="abandoned")
-
-        return await self._ledger.apply(payment, give_up)
+                return await self._checkout.finish(payment)
 
     async def _advance_payments(self, report: Report) -> None:
         started = self._clock()

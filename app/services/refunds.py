@@ -5,8 +5,9 @@ is repeated with the same key until there is an answer: it is never made twice a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
@@ -16,7 +17,9 @@ from app.errors import (
     DependencyFailure,
     EventNotYetApplicable,
     PaymentNotRefundable,
+    PaymentServiceError,
     RefundExceedsRemaining,
+    RefundRefused,
     UserNotFound,
 )
 from app.gateways.payments import PaymentGateway, RefundSnapshot, StripeRefused
@@ -68,7 +71,8 @@ class RefundService:
         """``amount`` in minor units, ``credits`` for a credits payment; neither: all that remains.
 
         Repeating it with the same ``refund_id`` continues the same refund. A refund that Stripe did
-        not answer for is returned as pending. Raises PaymentNotRefundable, RefundExceedsRemaining.
+        not answer for is returned as pending. Raises PaymentNotRefundable, RefundExceedsRemaining,
+        RefundRefused.
         """
         caller.require_refund_permission(self._allow_user_refunds)
         as_of = self._clock()
@@ -85,7 +89,11 @@ class RefundService:
             ),
         )
         payment = await self._make(payment, _refund_of(payment, refund_id), as_of)
-        return MadeRefund(payment, _refund_of(payment, refund_id))
+        refund = _refund_of(payment, refund_id)
+        if refund.was_refused:
+            # By an earlier try of this request, whose answer was lost.
+            raise _refusal_of(refund)
+        return MadeRefund(payment, refund)
 
     async def resume(self, payment: Payment, *, as_of: datetime) -> Payment:
         """For the reconciler: every pending refund is looked for, and made if it is not there.
@@ -113,10 +121,18 @@ class RefundService:
         snapshot = await self._gateway.retrieve_refund(refund.stripe_refund_id)
         return await self._settle(payment, refund, snapshot, cause="reconciler")
 
-    async def observe(self, payment: Payment, snapshot: RefundSnapshot, *, cause: str) -> Payment:
-        """Applies what Stripe says of a refund, ours or one that was made in the dashboard."""
+    async def observe(
+        self, payment: Payment, snapshot: RefundSnapshot, *, cause: str, is_current: bool
+    ) -> Payment:
+        """Applies what Stripe says of a refund, ours or one that was made in the dashboard.
+
+        Unless ``is_current`` (Stripe was just asked), Stripe is asked for the amount of one that is
+        not recorded: an event may be in the words of another API version.
+        """
         refund = _find_refund(payment, snapshot)
         if refund is None:
+            if not is_current:
+                snapshot = await self._gateway.retrieve_refund(snapshot.stripe_refund_id)
             payment = await self._take_over(payment, snapshot)
             refund = _find_refund(payment, snapshot)
             if refund is None:
@@ -126,7 +142,7 @@ class RefundService:
     async def observe_all(self, payment: Payment, *, cause: str) -> Payment:
         """Applies what Stripe says of all refunds of the payment."""
         for snapshot in await self._list_at_stripe(payment):
-            payment = await self.observe(payment, snapshot, cause=cause)
+            payment = await self.observe(payment, snapshot, cause=cause, is_current=True)
         return payment
 
     async def _make(self, payment: Payment, refund: Refund, as_of: datetime) -> Payment:
@@ -137,8 +153,10 @@ class RefundService:
                 return await self._give_back_credits(payment, refund, as_of)
             return await self._make_at_stripe(payment, refund, cause="refund")
         except StripeRefused as refused:
-            await self._explain(payment, refused)
-            raise
+            payment = await self._ledger.refresh(payment)
+            refund = _refund_of(payment, refund.refund_id)
+            await self._explain(payment, refund, refused)
+            raise _refusal_of(refund) from refused
         except DependencyFailure as failure:
             # Whether it was made is not known, or it will be made later: the refund is under way.
             log.warning(
@@ -176,28 +194,22 @@ class RefundService:
             )
             return await self._ledger.refresh(payment)
 
-    async def _explain(self, payment: Payment, refused: StripeRefused) -> None:
+    async def _explain(self, payment: Payment, refund: Refund, refused: StripeRefused) -> None:
         """Stripe knows of refunds that we do not: take them over, then say what remains."""
-        code = refused.stripe_code
-        if code == "charge_disputed":
-            raise PaymentNotRefundable(
-                "The payment is disputed at the shopper's bank."
-            ) from refused
-        if code != "charge_already_refunded" and refused.param != "amount":
+        if refused.stripe_code != "charge_already_refunded" and refused.param != "amount":
             return
         try:
-            payment = await self.observe_all(
-                await self._ledger.refresh(payment), cause="refund refused by Stripe"
-            )
+            payment = await self.observe_all(payment, cause="refund refused by Stripe")
         except EventNotYetApplicable:
             # Another refund of ours is under way and reserves what Stripe gave back elsewhere.
             payment = await self._ledger.refresh(payment)
         if payment.refundable_amount == 0:
             raise PaymentNotRefundable("Nothing remains to be refunded.") from refused
-        raise RefundExceedsRemaining(
-            f"{payment.refundable_amount} of {payment.amount} remain.",
-            remaining=payment.refundable_amount,
-        ) from refused
+        if refund.amount > payment.refundable_amount:
+            raise RefundExceedsRemaining(
+                f"{payment.refundable_amount} of {payment.amount} remain.",
+                remaining=payment.refundable_amount,
+            ) from refused
 
     async def _take_over(self, payment: Payment, snapshot: RefundSnapshot) -> Payment:
         if not payment.status.is_paid:
@@ -246,7 +258,7 @@ class RefundService:
                 cause="refund",
                 failure_reason=UserNotFound.code,
             )
-            raise UserNotFound("The user to whom the credits belong no longer exists.") from error
+            raise _refusal_of(replace(refund, failure_reason=UserNotFound.code)) from error
         return await self._settle_as(payment, refund, RefundStatus.SUCCEEDED, cause="refund")
 
     async def _resume_credits(self, payment: Payment, refund: Refund, as_of: datetime) -> Payment:
@@ -300,6 +312,32 @@ class RefundService:
         if payment.stripe_payment_intent_id is None:
             return ()
         return await self._gateway.list_refunds(payment.stripe_payment_intent_id)
+
+
+_DISPUTED: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
+_REFUSALS: Final = {
+    "balance_insufficient": "The balance at Stripe does not cover this refund. Add funds, then "
+    "refund again with a new Idempotency-Key.",
+    "charge_expired_for_refund": "Stripe no longer refunds this payment because it is too old. "
+    "Return the money another way.",
+    "charge_not_refundable": "Stripe does not refund payments made with this payment method. "
+    "Return the money another way.",
+    "insufficient_funds": "The balance at Stripe does not cover this refund. Add funds, then "
+    "refund again with a new Idempotency-Key.",
+    "resource_missing": "Stripe does not have this payment.",
+}
+"""Why Stripe refuses a refund for good: https://docs.stripe.com/error-codes"""
+
+
+def _refusal_of(refund: Refund) -> PaymentServiceError:
+    """What the caller is told of a refund that was never made."""
+    reason = refund.failure_reason or "refused"
+    if reason == UserNotFound.code:
+        return UserNotFound("The user to whom the credits belong no longer exists.")
+    if reason in _DISPUTED:
+        return PaymentNotRefundable("The payment is disputed at the shopper's bank.")
+    detail = _REFUSALS.get(reason, f"Stripe refused this refund ({reason}).")
+    return RefundRefused(detail, reason=reason, refund_id=refund.refund_id)
 
 
 def _find_refund(payment: Payment, snapshot: RefundSnapshot) -> Refund | None:

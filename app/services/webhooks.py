@@ -82,6 +82,7 @@ class WebhookService:
             "payment_intent.succeeded": self.on_payment_intent,
             "payment_intent.payment_failed": self.on_payment_intent,
             "payment_intent.processing": self.on_payment_intent,
+            "payment_intent.requires_action": self.on_payment_intent,
             "payment_intent.canceled": self.on_payment_intent,
             "checkout.session.completed": self.on_checkout_session,
             "checkout.session.async_payment_succeeded": self.on_checkout_session,
@@ -198,7 +199,9 @@ class WebhookService:
         payment = await self._find_by_session(event, session)
         if payment is None:
             return False
-        await self._outcomes.observe_session(payment, session, cause=_cause(event))
+        await self._outcomes.observe_session(
+            payment, session, cause=_cause(event), is_current=False
+        )
         return True
 
     async def on_checkout_session_payment_failed(self, event: EventSnapshot) -> bool:
@@ -209,7 +212,9 @@ class WebhookService:
         payment = await self._find_by_session(event, session)
         if payment is None:
             return False
-        payment = await self._outcomes.observe_session(payment, session, cause=_cause(event))
+        payment = await self._outcomes.observe_session(
+            payment, session, cause=_cause(event), is_current=False
+        )
         intent_id = session.stripe_payment_intent_id
         if intent_id is not None:
             intent = await self._gateway.retrieve_payment_intent(intent_id)
@@ -253,7 +258,7 @@ class WebhookService:
             return False
         payment = await self._paid(payment, event)
         if payment.status.is_paid:
-            await self._refunds.observe(payment, refund, cause=_cause(event))
+            await self._refunds.observe(payment, refund, cause=_cause(event), is_current=False)
         return True
 
     async def on_dispute(self, event: EventSnapshot) -> bool:

@@ -15,7 +15,7 @@ from app.repositories.database import PAYMENTS_DATABASE, Commands
 from app.repositories.documents import payment_from_document
 from app.repositories.orders import OrderRepository
 from tests.support.database_faults import DatabaseFaults, faulty
-from tests.support.shop import Shop, ShopOptions, ok, open_shop
+from tests.support.shop import GIVE_UP, Shop, ShopOptions, ok, open_shop
 
 # Stripe sends nothing by itself: each test delivers the events in an order of its own.
 pytestmark = pytest.mark.shop(webhooks=False)
@@ -259,6 +259,59 @@ async def test_a_failed_attempt_does_not_become_processing_when_the_news_come_la
     payment = await assert_end(shop, created["payment_id"], "failed", None)
     assert payment["failure"]["code"] == "insufficient_funds"
 
+OLD_WORDS: dict[str, Document] = {
+    "of no attempt": {"latest_charge": None},
+    "of another attempt": {"latest_charge": "ch_of_another_attempt"},
+    "of a voucher": {
+        "latest_charge": None,
+        "status": "requires_action",
+        "next_action": {
+            "type": "oxxo_display_details",
+            "oxxo_display_details": {"expires_after": 4102444800},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("words", OLD_WORDS.values(), ids=OLD_WORDS)
+@pytest.mark.parametrize("now", ["failed", "pending"])
+async def test_a_late_snapshot_of_money_under_way_is_checked_with_stripe(
+    shop: Shop, now: str, words: Document
+) -> None:
+    created = await shop.create_intent()
+    recorder = Recorder(shop)
+    await shop.confirm_in_browser(created, "pm_usBankAccount")
+    shop.stripe.settle(created["payment_intent_id"], "failed")
+    processing, failed = recorder.take("payment_intent.processing", "payment_intent.payment_failed")
+    await deliver_all(shop, [failed])
+    if now == "pending":
+        # The shopper is at a second attempt, with a card that needs 3-D Secure.
+        await shop.confirm(created, "pm_card_threeDSecure2Required")
+    await assert_end(shop, created["payment_id"], now, None)
+    processing["data"]["object"].update(words)
+
+    await deliver_all(shop, [processing])
+
+    await assert_end(shop, created["payment_id"], now, None)
+
+
+@pytest.mark.parametrize("words", OLD_WORDS.values(), ids=OLD_WORDS)
+async def test_a_late_snapshot_of_what_is_under_way_again_moves_a_failed_payment(
+    shop: Shop, words: Document
+) -> None:
+    created = await shop.create_intent()
+    recorder = Recorder(shop)
+    await shop.confirm_in_browser(created, "pm_usBankAccount")
+    shop.stripe.settle(created["payment_intent_id"], "failed")
+    processing, failed = recorder.take("payment_intent.processing", "payment_intent.payment_failed")
+    await deliver_all(shop, [failed])
+    await shop.confirm_in_browser(created, "pm_usBankAccount")
+    processing["data"]["object"].update(words)
+
+    await deliver_all(shop, [processing])
+
+    await assert_end(shop, created["payment_id"], "processing", None)
+
 
 async def test_a_late_failure_leaves_a_success_alone(shop: Shop) -> None:
     created = await shop.create_intent()
@@ -484,16 +537,27 @@ async def _succeeded(shop: Shop) -> tuple[str, Document]:
     return created["payment_id"], shop.events("payment_intent.succeeded")[-1]
 
 
+def _change_at_stripe(shop: Shop, event: Document, **fields: Any) -> None:
+    """The event's object, in the event and as Stripe shows it when it is asked."""
+    data = event["data"]["object"]
+    data.update(fields)
+    kinds: Any = {
+        "payment_intent": shop.stripe.payment_intents,
+        "checkout.session": shop.stripe.checkout_sessions,
+    }
+    kinds[data["object"]].named(data["id"]).data.update(fields)
+
+
 @pytest.mark.parametrize("received", [998, 1000, 0, 99900])
 async def test_another_amount_than_ours_is_held_for_review(shop: Shop, received: int) -> None:
     payment_id, event = await _succeeded(shop)
-    event["data"]["object"]["amount_received"] = received
+    _change_at_stripe(shop, event, amount_received=received)
     await _held(shop, event, payment_id, "amount_mismatch", of="pending")
 
 
 async def test_another_currency_than_ours_is_held_for_review(shop: Shop) -> None:
     payment_id, event = await _succeeded(shop)
-    event["data"]["object"]["currency"] = "eur"
+    _change_at_stripe(shop, event, currency="eur")
     stored = await _held(shop, event, payment_id, "currency_mismatch", of="pending")
     assert stored["review"]["detail"] == "Paid in EUR, asked for USD."
 
@@ -508,16 +572,61 @@ async def test_a_session_over_another_sum_is_held_for_review(
     session = await shop.create_session()
     shop.stripe.pay_session(session["session_id"])
     event = shop.events("checkout.session.completed")[-1]
-    event["data"]["object"][field] = value
+    _change_at_stripe(shop, event, **{field: value})
     await _held(shop, event, session["payment_id"], reason, of="pending")
+
+
+# As an endpoint of an older API version words it, or Adaptive Pricing did before 2025-03-31.
+OTHER_WORDS: dict[str, Document] = {
+    "the shopper's currency": {"currency": "eur"},
+    "the shopper's currency and amount": {"currency": "eur", "amount": 929},
+    "another amount": {"amount": 1},
+}
+
+
+@pytest.mark.parametrize("words", OTHER_WORDS.values(), ids=OTHER_WORDS)
+@pytest.mark.parametrize("how", ["PaymentIntent", "Checkout Session"])
+async def test_what_only_an_event_says_holds_no_payment(
+    shop: Shop, how: str, words: Document
+) -> None:
+    if how == "PaymentIntent":
+        payment_id, event = await _succeeded(shop)
+        amount = "amount_received"
+    else:
+        session = await shop.create_session()
+        shop.stripe.pay_session(session["session_id"])
+        payment_id, event = session["payment_id"], shop.events("checkout.session.completed")[-1]
+        amount = "amount_total"
+    for name, value in words.items():
+        event["data"]["object"][amount if name == "amount" else name] = value
+
+    assert ok(await shop.deliver(event))["result"] == "processed"
+
+    await assert_end(shop, payment_id, "succeeded", "paid")
+    assert "review" not in await shop.stored_payment(payment_id)
+
+
+async def test_a_mismatch_is_not_decided_while_stripe_cannot_be_asked(shop: Shop) -> None:
+    payment_id, event = await _succeeded(shop)
+    event["data"]["object"]["currency"] = "eur"
+    shop.stripe.faults.add("error_before", path="/v1/payment_intents", headers=GIVE_UP)
+
+    assert (await shop.deliver(event)).status_code == 502
+
+    await assert_end(shop, payment_id, "pending", None)
+    assert "review" not in await shop.stored_payment(payment_id)
+    ok(await shop.deliver(event))
+    await assert_end(shop, payment_id, "succeeded", "paid")
 
 
 async def test_a_held_payment_stays_held_whatever_else_arrives(shop: Shop) -> None:
     payment_id, event = await _succeeded(shop)
+    intent = shop.stripe.payment_intents.named(event["data"]["object"]["id"])
     wrong = {**event, "id": "evt_wrong", "data": {"object": dict(event["data"]["object"])}}
-    wrong["data"]["object"]["amount_received"] = 1
+    _change_at_stripe(shop, wrong, amount_received=1)
     await _held(shop, wrong, payment_id, "amount_mismatch", of="pending")
 
+    intent.data["amount_received"] = 999
     ok(await shop.deliver(event))
     await shop.reconcile(minutes=5)
 

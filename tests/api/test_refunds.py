@@ -88,6 +88,7 @@ async def test_a_whole_refund_gives_everything_back(shop: Shop) -> None:
         "amount_cents": 999,
         "credits_returned": 0,
         "status": "succeeded",
+        "failure_reason": None,
         "payment_status": "refunded",
     }
     shown = await assert_stands(shop, payment, "refunded", refunded=999, remaining=0)
@@ -846,7 +847,17 @@ async def test_an_old_read_does_not_make_a_refund_that_was_given_back_undone() -
 
 @pytest.mark.parametrize("met_by", ["request", "reconciler"])
 @pytest.mark.parametrize(
-    ("status", "code"), [(402, None), (400, "amount_too_small"), (400, "amount_too_large")]
+    ("status", "code"),
+    [
+        (402, None),
+        (400, "amount_too_small"),
+        (400, "amount_too_large"),
+        (400, "balance_insufficient"),
+        (400, "charge_expired_for_refund"),
+        (400, "charge_not_refundable"),
+        (400, "insufficient_funds"),
+        (404, "resource_missing"),
+    ],
 )
 async def test_a_refund_that_stripe_refuses_for_good_is_failed_and_released(
     status: int, code: str | None, met_by: str
@@ -870,10 +881,20 @@ async def test_a_refund_that_stripe_refuses_for_good_is_failed_and_released(
         if met_by == "reconciler":
             assert not (await shop.reconcile(minutes=2)).failed
         else:
-            refused(await refund(shop, payment, amount_cents=400), 502, "stripe_error")
+            first = await refund(shop, payment, key="refund-1", amount_cents=400)
+            problem = refused(first, 409, "refund_refused")
+            assert problem["reason"] == (code or "refused")
+            assert problem["detail"][0].isupper() and problem["detail"].endswith(".")
+            again = await refund(shop, payment, key="refund-1", amount_cents=400)
+            assert refused(again, 409, "refund_refused") == {
+                **problem,
+                "request_id": again.headers["x-request-id"],
+            }
 
         shown = await assert_stands(shop, payment, "succeeded", refunded=0, remaining=999)
-        assert [(r["amount_cents"], r["status"]) for r in shown["refunds"]] == [(400, "failed")]
+        (failed,) = shown["refunds"]
+        assert (failed["amount_cents"], failed["status"]) == (400, "failed")
+        assert failed["failure_reason"] == (code or "refused")
         assert "reconcile_at" not in await shop.stored_payment(payment["payment_id"])
         shop.stripe.faults.clear()
         asked = asked_of_stripe(shop)
@@ -881,6 +902,54 @@ async def test_a_refund_that_stripe_refuses_for_good_is_failed_and_released(
         assert asked_of_stripe(shop) == asked
         assert ok(await refund(shop, payment))["status"] == "succeeded"
         assert len(made_at_stripe(shop, payment)) == 1
+
+
+async def test_a_refused_refund_whose_answer_was_lost_is_refused_to_its_repeat() -> None:
+    faults = DatabaseFaults()
+    async with open_shop(ShopOptions(webhooks=False, connect=faulty(faults))) as shop:
+        payment = await shop.pay_by_card()
+        shop.stripe.faults.add(
+            "error_before", path="^/v1/refunds$", status=400, code="charge_expired_for_refund"
+        )
+        # The refusal is recorded on the payment and lost on its way into the stored answer.
+        faults.add("update_one", collection="idempotency_keys", times=None)
+        faults.add("find_one_and_update", collection="idempotency_keys", times=None)
+        assert (await refund(shop, payment, key="refund-1")).status_code == 503
+        faults.clear()
+        shop.later(seconds=31)
+
+        problem = refused(await refund(shop, payment, key="refund-1"), 409, "refund_refused")
+
+        assert problem["reason"] == "charge_expired_for_refund"
+        assert asked_of_stripe(shop) == 1
+        await assert_stands(shop, payment, "succeeded", refunded=0, remaining=999)
+
+
+async def test_a_dashboard_refund_is_recorded_as_stripe_shows_it_not_as_its_event_words_it(
+    shop: Shop,
+) -> None:
+    payment = await shop.pay_by_card()
+    shop.stripe.webhooks.pause()
+    shop.stripe.dashboard_refund(payment_intent=payment["stripe_payment_intent_id"], amount=400)
+    (event,) = shop.events("refund.created")
+    # In the shopper's currency, as an endpoint of an older API version words it.
+    event["data"]["object"].update(amount=371, currency="eur")
+
+    ok(await shop.deliver(event))
+
+    await assert_stands(shop, payment, "partially_refunded", refunded=400, remaining=599)
+
+
+async def test_a_refund_that_the_bank_returns_says_why(shop: Shop) -> None:
+    payment = await shop.pay_by_card(payment_method="pm_card_refundFail")
+    made = ok(await refund(shop, payment))
+    shop.stripe.fail_refund(made_at_stripe(shop, payment)[0]["id"])
+    await shop.stripe.webhooks.drain()
+
+    (shown,) = (await shop.payment(payment["payment_id"]))["refunds"]
+
+    assert (shown["refund_id"], shown["status"]) == (made["refund_id"], "failed")
+    assert shown["failure_reason"] == "expired_or_canceled_card"
 
 
 async def test_a_refund_that_cannot_be_looked_up_stops_no_other_and_no_order() -> None:
