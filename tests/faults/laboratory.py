@@ -23,7 +23,13 @@ from app.errors import PaymentServiceError
 from app.repositories.database import Databases, Document
 from app.routers import BASE_PATH
 from app.settings import Settings
-from tests.faults.checker import Broken, check_at_rest, check_moment
+from tests.faults.checker import (
+    Broken,
+    check_at_rest,
+    check_moment,
+    may_be_paid_with,
+    status_of,
+)
 from tests.faults.steps import DEATHS, LASTING, Died, Effect, Step, chosen, strike
 from tests.faults.wires import InProcessClient, call_asgi, wired
 from tests.faults.world import STEP_SECONDS, Reply, Request, World, minutes
@@ -316,7 +322,9 @@ class Laboratory:
         return True
 
     async def replay_answered(self) -> None:
-        """A repeat with the same key gets the same answer: promise 7."""
+        """A repeat with the same key gets the same answer (promise 7), but for one with which a
+        shopper could pay what can no longer be paid (promise 10).
+        """
         for request in list(self.world.requests):
             first = request.reply
             if request.key is None or first is None or not request.is_answered:
@@ -326,10 +334,14 @@ class Laboratory:
             again = await self.send(request)
             if again is None or again.status >= 500:
                 continue
-            if _comparable(again) != _comparable(first):
-                self.broken.append(
-                    Broken("7", f"{request}: first {_shown(first)}, repeated {_shown(again)}")
-                )
+            story = f"{request}: first {_shown(first)}, repeated {_shown(again)}"
+            if may_be_paid_with(self.world, request, first):
+                if _comparable(again) != _comparable(first):
+                    self.broken.append(Broken("7", story))
+            elif again.body.get("code") != "payment_not_confirmable":
+                self.broken.append(Broken("10", story))
+            elif again.body["payment_status"] != status_of(self.world, again):
+                self.broken.append(Broken("answer", story))
 
     def _stripe_keeps_failing(self, request: Request) -> bool:
         """A 500 is kept under Stripe's key like any answer: for a day it is repeated, and so is

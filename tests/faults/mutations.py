@@ -36,6 +36,7 @@ from app.services import refunds
 from app.services.card_outcomes import CardOutcomes
 from app.services.credits import ABANDONED, CreditsService
 from app.services.fulfilment import FulfilmentService
+from app.services.intents import IntentService
 from app.services.ledger import PaymentLedger
 from app.services.reconciliation import CURSOR, ReconciliationService
 from app.services.refunds import RefundService
@@ -465,18 +466,18 @@ def a_lost_race_is_not_run_again(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("1 8", stopped_in("a_page_is_made_while_it_is_given_up", ("buyer", 2), then="reconciler"))
 def a_page_is_given_up_while_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
-    async def give_up(self: Any, payment: Payment) -> Payment:
-        given_up: Payment = await self._ledger.apply(
-            payment, lambda known: known.cancel(now=self._clock(), cause="abandoned")
+    async def give_up(self: Any, payment: Payment, *, cause: str) -> Payment:
+        given_up: Payment = await self.apply(
+            payment, lambda known: known.cancel(now=self._clock(), cause=cause)
         )
         return given_up
 
-    patch.setattr(ReconciliationService, "_give_up", give_up)
+    patch.setattr(PaymentLedger, "give_up", give_up)
 
 
 @mutation("1 rest", dying_in("abandoned"))
 def what_is_given_up_stays_open_at_stripe(patch: pytest.MonkeyPatch) -> None:
-    async def cancel(self: Any, intent_id: str) -> Any:
+    async def cancel(self: Any, intent_id: str, **_: Any) -> Any:
         return replace(await self.retrieve_payment_intent(intent_id), status="canceled")
 
     patch.setattr(StripeGateway, "cancel_payment_intent", cancel)
@@ -766,32 +767,32 @@ def one_key_for_each_order_instead_of_each_attempt(patch: pytest.MonkeyPatch) ->
 def the_reconciler_trusts_webhooks(patch: pytest.MonkeyPatch) -> None:
     """A payment that has its PaymentIntent is left to events, which nobody reads afterwards."""
 
-    async def decide(self: Any, payment: Payment) -> Payment:
+    async def finish(self: Any, payment: Payment) -> Payment:
         return payment
 
     async def read(self: Any, report: Any) -> None:
         return None
 
-    patch.setattr(ReconciliationService, "_decide_intent", decide)
+    patch.setattr(IntentService, "finish", finish)
     patch.setattr(ReconciliationService, "_read_stripe_events", read)
 
 
 @mutation("1 8", dying_in("paid_by_webhook"))
 def an_abandoned_payment_is_canceled_without_asking(patch: pytest.MonkeyPatch) -> None:
-    async def decide(self: Any, payment: Payment) -> Payment:
-        return await self._give_up(payment)  # type: ignore[no-any-return]
+    async def finish(self: Any, payment: Payment) -> Payment:
+        return await self._ledger.give_up(payment, cause="abandoned")  # type: ignore[no-any-return]
 
-    patch.setattr(ReconciliationService, "_decide_intent", decide)
+    patch.setattr(IntentService, "finish", finish)
 
 
 @mutation("8", failing_in("bank_debit_bounces"))
 def an_unpaid_completed_session_counts_as_paid(patch: pytest.MonkeyPatch) -> None:
     whole = CardOutcomes.observe_session
 
-    async def observe(self: Any, payment: Payment, session: Any, *, cause: str) -> Payment:
+    async def observe(self: Any, payment: Payment, session: Any, **how: Any) -> Payment:
         if session.status == "complete":
             session = replace(session, payment_status="paid")
-        return await whole(self, payment, session, cause=cause)
+        return await whole(self, payment, session, **how)
 
     patch.setattr(CardOutcomes, "observe_session", observe)
 
