@@ -715,3 +715,58 @@ async def test_attempt_whose_answer_was_lost_is_not_made_again(shop: Shop) -> No
     assert lost.hits == 1
     assert len(shop.events("charge.succeeded")) == 1
     await assert_one_order(shop, created["payment_id"])
+
+
+# What is handed through to Stripe
+
+
+async def test_receipt_address_and_description_are_handed_to_stripe_and_not_kept(
+    shop: Shop,
+) -> None:
+    body = {
+        "user_id": "user_123",
+        "amount": 999,
+        "receipt_email": " ada@example.com ",
+        "description": "Order 17: Dune",
+    }
+    created = ok(await shop.post("/create-payment-intent", body))
+
+    intent = shop.stripe.payment_intents.named(created["payment_intent_id"]).data
+    assert intent["receipt_email"] == "ada@example.com"
+    assert intent["description"] == "Order 17: Dune"
+    stored = await shop.stored_payment(created["payment_id"])
+    assert "ada@example.com" not in str(stored)
+    assert "elements" not in stored
+
+
+@pytest.mark.shop(webhooks=False)
+async def test_what_was_handed_through_is_the_same_when_stripe_is_asked_again(
+    shop: Shop,
+) -> None:
+    body = {"user_id": "user_123", "amount": 999, "receipt_email": "ada@example.com"}
+    shop.stripe.faults.add("drop_after", path="^/v1/payment_intents$", times=3)
+    assert (await shop.post("/create-payment-intent", body, key="buy-1")).status_code >= 500
+    (stored,) = await shop.stored("payments")
+    assert stored["elements"] == {"receipt_email": "ada@example.com"}
+
+    # By the reconciler, which has only the record to go by.
+    assert not (await shop.reconcile(minutes=2)).failed
+
+    (intent,) = shop.stripe.payment_intents.list({})["data"]
+    assert intent["receipt_email"] == "ada@example.com"
+    assert "ada@example.com" not in str(await shop.stored("payments"))
+    again = ok(await shop.post("/create-payment-intent", body, key="buy-1"))
+    assert again["payment_intent_id"] == intent["id"]
+
+
+async def test_a_payment_that_is_canceled_before_stripe_had_it_forgets_the_address(
+    shop: Shop,
+) -> None:
+    body = {"user_id": "user_123", "amount": 999, "receipt_email": "ada@example.com"}
+    shop.stripe.faults.add("error_before", path="^/v1/payment_intents$", headers=GIVE_UP)
+    assert (await shop.post("/create-payment-intent", body)).status_code == 502
+    (stored,) = await shop.stored("payments")
+
+    ok(await shop.post(f"/payment/{stored['_id']}/cancel", {}))
+
+    assert "ada@example.com" not in str(await shop.stored("payments"))

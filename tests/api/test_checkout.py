@@ -514,3 +514,37 @@ async def test_session_whose_creation_was_not_answered_is_the_one_that_is_paid(s
     await assert_one_order(
         shop, {"payment_id": stored["_id"], "session_id": session["id"], "amount_cents": 999}
     )
+
+
+# What is handed through to Stripe
+
+
+async def test_the_pages_language_and_the_shoppers_address_are_handed_to_stripe(
+    shop: Shop,
+) -> None:
+    created = await shop.create_session(locale="pt-BR", customer_email=" ada@example.com")
+
+    session = shop.stripe.checkout_sessions.named(created["session_id"]).data
+    assert session["locale"] == "pt-BR"
+    assert session["customer_email"] == "ada@example.com"
+    assert "ada@example.com" not in str(await shop.stored("payments"))
+
+
+async def test_a_language_that_stripes_page_does_not_speak_is_refused(shop: Shop) -> None:
+    body = {"user_id": "user_123", "items": [book()], "locale": "tlh"}
+    refused(await shop.post("/create-checkout-session", body), 422, "validation_error")
+    assert await shop.stored("payments") == []
+
+
+@pytest.mark.shop(webhooks=False)
+async def test_the_shoppers_address_is_the_same_when_stripe_is_asked_again(shop: Shop) -> None:
+    body = {"user_id": "user_123", "items": [book()], "customer_email": "ada@example.com"}
+    shop.stripe.faults.add("drop_after", path="^/v1/checkout/sessions$", times=3)
+    assert (await shop.post("/create-checkout-session", body, key="buy-1")).status_code >= 500
+
+    assert not (await shop.reconcile(minutes=2)).failed
+
+    again = ok(await shop.post("/create-checkout-session", body, key="buy-1"))
+    (session,) = shop.stripe.checkout_sessions.list({})["data"]
+    assert (session["id"], session["url"]) == (again["session_id"], again["checkout_url"])
+    assert "ada@example.com" not in str(await shop.stored("payments"))
