@@ -143,7 +143,8 @@ class CheckoutSessions:
         self._check_total(total, currency)
         id = self._ids.session()
         allowed = params.get("allowed_payment_method_types")
-        types = types_on_offer(currency, allowed, params.get("excluded_payment_method_types"))
+        excluded = params.get("excluded_payment_method_types")
+        types = types_on_offer(currency, allowed, excluded, has_customer=known is not None)
         if not types:
             raise ApiError(
                 400,
@@ -295,7 +296,7 @@ class CheckoutSessions:
             if declined.error["type"] != "card_error":
                 raise
             return self._result("declined", record, intent, declined.error)
-        if intent.status == "requires_action":
+        if session["status"] == "open":
             return self._result("requires_action", record, intent, None)
         return self._result("complete", record, intent, None)
 

@@ -47,7 +47,7 @@ class SandboxConfig:
     public_url: str | None = None
     """Base of the hosted pages' addresses; by default the address that is listened on."""
     delayed_payment_seconds: float | None = 5.0
-    """How long a bank debit stays ``processing``."""
+    """How long a bank debit stays ``processing``. Vouchers and the like are never paid by time."""
     refund_settle_seconds: float | None = 5.0
     """When the refunds of the asynchronous-refund test cards change their mind."""
     dispute_settle_seconds: float | None = 5.0

@@ -21,7 +21,7 @@ the shape of an API error, and a field nobody knows is refused.
     POST   /webhooks/release                    events: [ids], delivered first and in this order
     POST   /webhooks/drain                      within=10.0 seconds; 409 when that is not enough
     POST   /events/{id}/resend                  again, under the same id
-    POST   /payment_intents/{id}/settle         outcome="succeeded" | "failed"
+    POST   /payment_intents/{id}/settle         outcome="succeeded" | "failed" | "processing"
     POST   /payment_intents/{id}/3ds            approve=true
     POST   /refunds                             charge | payment_intent, amount, reason
     POST   /refunds/{id}/succeed, /fail         fail: reason="expired_or_canceled_card"
