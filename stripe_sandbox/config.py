@@ -62,7 +62,8 @@ class SandboxConfig:
     """Objects kept of each kind; the oldest leave first."""
     request_capacity: int = 1_000
     """API requests remembered for assertions."""
-    max_amount: int = 99_999_999
+    max_amount: int | None = None
+    """The largest charge in any currency; by default Stripe's, 8 digits in most."""
     api_version: str = DEFAULT_API_VERSION
     seed: int | None = None
     """Makes generated ids, and whatever happens by chance, reproducible."""

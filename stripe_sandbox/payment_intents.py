@@ -26,7 +26,7 @@ from stripe_sandbox.instruments import (
     types_on_offer,
 )
 from stripe_sandbox.lists import list_page
-from stripe_sandbox.money import check_charge, check_currency
+from stripe_sandbox.money import check_charge, check_currency, check_decimals
 from stripe_sandbox.objects import StripeObject, build, copy_json
 from stripe_sandbox.params import (
     Params,
@@ -128,7 +128,7 @@ class PaymentIntents:
     def check_create(self, params: Params) -> None:
         """Validation that Stripe does before an idempotency key takes notice of a request."""
         params["currency"] = check_currency(params["currency"])
-        check_charge(params["amount"], params["currency"], self._config.max_amount)
+        self._check_amount(params["amount"], params["currency"])
         if not params.get("confirm"):
             for name in _CONFIRM_ONLY:
                 if name in params:
@@ -197,7 +197,7 @@ class PaymentIntents:
         wanted = {**intent, **params}
         amount, currency = wanted["amount"], wanted["currency"]
         if "amount" in params or "currency" in params:
-            check_charge(amount, currency, self._config.max_amount)
+            self._check_amount(amount, currency)
         if "customer" in params:
             self._set_customer(record, params["customer"])
         method = self._methods.use(params["payment_method"]) if "payment_method" in params else None
@@ -224,6 +224,7 @@ class PaymentIntents:
             raise not_capturable(intent)
         capturable = intent["amount_capturable"]
         amount = {"amount_to_capture": capturable, **params}["amount_to_capture"]
+        check_decimals(amount, intent["currency"], "amount_to_capture")
         if amount > capturable:
             raise ApiError(
                 400,
@@ -388,6 +389,10 @@ class PaymentIntents:
         return record
 
     # Parameters
+
+    def _check_amount(self, amount: int, currency: str) -> None:
+        check_charge(amount, currency, self._config.max_amount)
+        check_decimals(amount, currency, "amount")
 
     def _apply_shared(self, intent: StripeObject, params: Params) -> None:
         for name in (

@@ -10,7 +10,7 @@ from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import BANK_TRANSFER, CARD
 from stripe_sandbox.ledger import Ledger
 from stripe_sandbox.lists import list_page
-from stripe_sandbox.money import display
+from stripe_sandbox.money import check_decimals, display
 from stripe_sandbox.objects import StripeObject, build
 from stripe_sandbox.params import (
     EXPAND,
@@ -131,6 +131,7 @@ class Refunds:
                 code="charge_disputed",
             )
         amount = params.get("amount", remaining)
+        check_decimals(amount, currency, "amount")
         if amount > remaining:
             raise ApiError(
                 400,
