@@ -47,7 +47,9 @@ What a test can say, all synchronous unless marked ``await``. They raise ``ApiEr
     sandbox.succeed_refund(refund_id) / fail_refund(refund_id, reason=...)
     sandbox.require_refund_details(refund_id)                      then the API can cancel it
     sandbox.open_dispute(charge=|payment_intent=, reason=, amount=, inquiry=False)
+    sandbox.escalate_dispute(dispute_id)                           an inquiry becomes a dispute
     sandbox.close_dispute(dispute_id, "won" | "lost")
+    sandbox.warn_of_fraud(charge=|payment_intent=, fraud_type="misc")
 
     await sandbox.webhooks.drain(within=10)    until every delivery is acknowledged or given up
     sandbox.webhooks.pause() / resume() / release([event_id, ...])   hold, go on, go on reordered

@@ -349,7 +349,9 @@ class Dashboard:
         facts += [
             Fact("Dispute", each["id"], f"/dashboard/disputes/{each['id']}") for each in disputes
         ]
-        related = {id} | {each["id"] for each in (*refunds, *disputes)}
+        warnings = self._sandbox.early_fraud_warnings.list({"limit": 100, "payment_intent": id})
+        facts += [Fact("Early fraud warning", each["fraud_type"]) for each in warnings["data"]]
+        related = {id} | {each["id"] for each in (*refunds, *disputes, *warnings["data"])}
         if record.session_id is not None:
             related.add(record.session_id)
         objects = [("PaymentIntent", intent)]
@@ -409,6 +411,13 @@ class Dashboard:
                         ("dispute_reason",),
                     )
                 )
+            actions.append(
+                Action(
+                    "Send early fraud warning",
+                    "/_sandbox/early_fraud_warnings",
+                    {"payment_intent": id},
+                )
+            )
         return actions
 
     def _session(self, id: str) -> Detail | None:
@@ -480,6 +489,8 @@ class Dashboard:
                 Action("Close as won", path, {"status": "won"}),
                 Action("Close as lost", path, {"status": "lost"}),
             ]
+        if data["status"] in ("warning_needs_response", "warning_under_review"):
+            actions.append(Action("Escalate to a dispute", f"/_sandbox/disputes/{id}/escalate"))
         payment = data["payment_intent"]
         return Detail(
             heading=f"Dispute of {display(data['amount'], data['currency'])}",
@@ -582,7 +593,7 @@ def _href(data: StripeObject) -> str | None:
     }.get(kind or "")
     if view is not None:
         return f"/dashboard/{view}/{data['id']}"
-    if kind == "charge" and data["payment_intent"]:
+    if kind in ("charge", "radar.early_fraud_warning") and data["payment_intent"]:
         return f"/dashboard/payments/{data['payment_intent']}"
     return None
 

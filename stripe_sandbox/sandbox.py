@@ -180,8 +180,23 @@ class Sandbox:
         record = self._paid_charge(charge, payment_intent)
         return self.disputes.open(record, reason=reason, amount=amount, inquiry=inquiry)
 
+    def escalate_dispute(self, dispute_id: str) -> StripeObject:
+        """An inquiry becomes a dispute, and the money is withdrawn."""
+        return self.disputes.escalate(dispute_id)
+
     def close_dispute(self, dispute_id: str, status: Literal["won", "lost"]) -> StripeObject:
         return self.disputes.close(dispute_id, status)
+
+    def warn_of_fraud(
+        self,
+        *,
+        charge: str | None = None,
+        payment_intent: str | None = None,
+        fraud_type: str = "misc",
+    ) -> StripeObject:
+        """The issuer sends an early fraud warning."""
+        record = self._paid_charge(charge, payment_intent)
+        return self.early_fraud_warnings.warn(record, fraud_type)
 
     # The dashboard
 

@@ -203,6 +203,18 @@ WRONGS = [
         400, "payment_method_types_no_longer_supported", "payment_method_types",
     ),
     Wrong(
+        SESSIONS, "checkout.sessions.create", ({"success_url": "https://x", "locale": "ku_lat"},),
+        400, None, "locale",
+        "Invalid locale: must be one of auto, bg, cs, da, de, el, en, en-GB, es,",
+    ),
+    Wrong(
+        INTENTS, "payment_intents.cancel", ("pi_x", {"cancellation_reason": "because"}), 400, None,
+        "cancellation_reason", "Invalid cancellation_reason: must be one of duplicate, fraudulent,",
+    ),
+    Wrong(
+        INTENTS, CREATE, intent(receipt_email="jenny"), 400, "email_invalid", "receipt_email",
+    ),
+    Wrong(
         SESSIONS, "checkout.sessions.create", ({"success_url": "https://x"},), 400,
         "parameter_missing", "line_items",
     ),
@@ -400,6 +412,29 @@ async def test_a_refund_keeps_its_merged_metadata(ask: Any, rig: Any) -> None:
     assert [r.id for r in (await ask("refunds.list", {"payment_intent": made.id})).data] == [
         refund.id
     ]
+
+
+async def test_words_for_the_customer_are_handed_through(rig: Any, ask: Any) -> None:
+    """https://docs.stripe.com/api/payment_intents/create, .../checkout/sessions/create"""
+    words = {"receipt_email": "jenny@example.com", "description": "Two books"}
+    session = await rig.session(locale="pt-BR", payment_intent_data=words)
+    assert (await ask("checkout.sessions.retrieve", session.id)).locale == "pt-BR"
+    bought = rig.sandbox.pay_session(session.id).session["payment_intent"]
+    paid = (await rig.intent(**words)).id
+    for id in (bought, paid):
+        intent = await ask("payment_intents.retrieve", id, {"expand": ["latest_charge"]})
+        for shown in (intent, intent.latest_charge):
+            assert {name: shown[name] for name in words} == words
+
+
+@pytest.mark.parametrize(
+    "reason", ["duplicate", "fraudulent", "requested_by_customer", "abandoned"]
+)
+async def test_a_cancellation_keeps_its_reason(rig: Any, ask: Any, reason: str) -> None:
+    """https://docs.stripe.com/api/payment_intents/cancel"""
+    made = await new(rig, ask)
+    await ask("payment_intents.cancel", made.id, {"cancellation_reason": reason})
+    assert (await ask("payment_intents.retrieve", made.id)).cancellation_reason == reason
 
 
 async def test_moves_of_a_checkout_session(rig: Any, ask: Any) -> None:
