@@ -63,7 +63,7 @@ async def test_a_voucher_waits_until_it_is_paid(
 
 
 @pytest.mark.parametrize(("type", "currency", "expiry", "days", "fields"), VOUCHERS)
-async def test_a_voucher_that_nobody_pays_expires_by_itself(
+async def test_a_voucher_that_is_not_paid_expires_by_itself(
     rig: Any, type: str, currency: str, expiry: str, days: int, fields: set[str]
 ) -> None:
     intent = await rig.intent(f"pm_{type}", currency=currency)
