@@ -38,15 +38,18 @@ What a test can say, all synchronous unless marked ``await``. They raise ``ApiEr
 
     sandbox.pay_session(session_id, "pm_card_visa", email=None, name=None) -> PagePayment
         .outcome "complete" | "declined" | "requires_action", .session, .payment_intent, .error,
-        .redirect_url; any test PaymentMethod, "pm_usBankAccount" included
+        .redirect_url; any test PaymentMethod, "pm_usBankAccount" and "pm_oxxo" included
     sandbox.expire_session(session_id)
     sandbox.authenticate(payment_intent_id, approve=True)          3-D Secure
-    sandbox.settle(payment_intent_id, "succeeded" | "failed")      a bank debit
+    sandbox.settle(payment_intent_id, "succeeded" | "failed")      a bank debit, a voucher, a bank
+        transfer; microdeposits also "processing": the account is verified, and debited now
     sandbox.dashboard_refund(charge=|payment_intent=, amount=None, reason=None)
     sandbox.succeed_refund(refund_id) / fail_refund(refund_id, reason=...)
     sandbox.require_refund_details(refund_id)                      then the API can cancel it
     sandbox.open_dispute(charge=|payment_intent=, reason=, amount=, inquiry=False)
+    sandbox.escalate_dispute(dispute_id)                           an inquiry becomes a dispute
     sandbox.close_dispute(dispute_id, "won" | "lost")
+    sandbox.warn_of_fraud(charge=|payment_intent=, fraud_type="misc")
 
     await sandbox.webhooks.drain(within=10)    until every delivery is acknowledged or given up
     sandbox.webhooks.pause() / resume() / release([event_id, ...])   hold, go on, go on reordered

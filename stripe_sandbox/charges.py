@@ -7,7 +7,7 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import CARD, Decline
+from stripe_sandbox.instruments import BANK_DEBIT, CARD, Decline
 from stripe_sandbox.ledger import Ledger
 from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build, copy_json
@@ -287,15 +287,24 @@ def _checks(method: PaymentMethodRecord) -> StripeObject:
     } | {"cvc_check": method.instrument.check("cvc_check")}
 
 
+_ON_VOUCHER = {"multibanco": ("entity", "reference"), "oxxo": ("number",)}
+"""What the charge repeats of the voucher that was paid."""
+
+
 def _method_details(
     intent: StripeObject, method: PaymentMethodRecord, authenticated: bool
 ) -> StripeObject:
     kind = method.instrument.type
-    if kind != CARD:
+    if kind == BANK_DEBIT:
         bank = copy_json(method.data[kind])
         for key in ("financial_connections_account", "networks", "status_details"):
             del bank[key]
         return {kind: {**bank, "mandate": None, "payment_reference": None}, "type": kind}
+    if kind != CARD:
+        voucher = (intent["next_action"] or {}).get(f"{kind}_display_details", {})
+        shown = {name: voucher[name] for name in _ON_VOUCHER.get(kind, ())}
+        store = {"store": {"chain": "familymart"}} if kind == "konbini" else {}
+        return {kind: {**copy_json(method.data[kind]), **shown, **store}, "type": kind}
     card = method.data["card"]
     shared = ("brand", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
     details = build(

@@ -23,6 +23,13 @@ from stripe_sandbox.params import (
 )
 from stripe_sandbox.payment_intent_params import CAPTURE_METHODS
 
+# https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-locale
+_LOCALES = (
+    "auto", "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr",
+    "fr-CA", "hi-IN", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl",
+    "pt", "pt-BR", "ro", "ru", "sk", "sl", "sv", "th", "tr", "vi", "zh", "zh-HK", "zh-TW",
+)  # fmt: skip
+
 _LINE_ITEM = Hash(
     {
         "adjustable_quantity": NotSimulated(({"enabled": "false"},)),
@@ -79,7 +86,7 @@ CREATE: dict[str, Kind] = {
     "integration_identifier": Text(),
     "invoice_creation": NotSimulated(({"enabled": "false"},)),
     "line_items": Array(_LINE_ITEM, max_items=100),
-    "locale": Text(),
+    "locale": OneOf(_LOCALES, unsettable=True),
     "managed_payments": NotSimulated(({"enabled": "false"},)),
     "metadata": Metadata(),
     "mode": OneOf(("payment", "setup", "subscription")),

@@ -13,7 +13,13 @@ from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.instruments import types_on_offer
 from stripe_sandbox.lists import Filter, list_page
-from stripe_sandbox.money import MINIMUM_CHARGE, check_charge, check_currency, display
+from stripe_sandbox.money import (
+    MINIMUM_CHARGE,
+    check_charge,
+    check_currency,
+    check_decimals,
+    display,
+)
 from stripe_sandbox.objects import StripeObject, build
 from stripe_sandbox.params import (
     Params,
@@ -143,7 +149,8 @@ class CheckoutSessions:
         self._check_total(total, currency)
         id = self._ids.session()
         allowed = params.get("allowed_payment_method_types")
-        types = types_on_offer(currency, allowed, params.get("excluded_payment_method_types"))
+        excluded = params.get("excluded_payment_method_types")
+        types = types_on_offer(currency, allowed, excluded, has_customer=known is not None)
         if not types:
             raise ApiError(
                 400,
@@ -295,7 +302,7 @@ class CheckoutSessions:
             if declined.error["type"] != "card_error":
                 raise
             return self._result("declined", record, intent, declined.error)
-        if intent.status == "requires_action":
+        if session["status"] == "open":
             return self._result("requires_action", record, intent, None)
         return self._result("complete", record, intent, None)
 
@@ -437,6 +444,8 @@ class CheckoutSessions:
             price["unit_amount"] = int(decimal.partition(".")[0])
         if "unit_amount" not in price:
             raise missing_param(f"{param}[price_data][unit_amount]")
+        unit_amount = f"{param}[price_data][unit_amount]"
+        check_decimals(price["unit_amount"], price["currency"], unit_amount)
 
     def _check_total(self, total: int, currency: str) -> None:
         if total == 0:

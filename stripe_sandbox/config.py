@@ -47,7 +47,7 @@ class SandboxConfig:
     public_url: str | None = None
     """Base of the hosted pages' addresses; by default the address that is listened on."""
     delayed_payment_seconds: float | None = 5.0
-    """How long a bank debit stays ``processing``."""
+    """How long a bank debit stays ``processing``. Vouchers and the like are never paid by time."""
     refund_settle_seconds: float | None = 5.0
     """When the refunds of the asynchronous-refund test cards change their mind."""
     dispute_settle_seconds: float | None = 5.0
@@ -62,7 +62,8 @@ class SandboxConfig:
     """Objects kept of each kind; the oldest leave first."""
     request_capacity: int = 1_000
     """API requests remembered for assertions."""
-    max_amount: int = 99_999_999
+    max_amount: int | None = None
+    """The largest charge in any currency; by default Stripe's, 8 digits in most."""
     api_version: str = DEFAULT_API_VERSION
     seed: int | None = None
     """Makes generated ids, and whatever happens by chance, reproducible."""

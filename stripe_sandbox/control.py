@@ -21,13 +21,15 @@ the shape of an API error, and a field nobody knows is refused.
     POST   /webhooks/release                    events: [ids], delivered first and in this order
     POST   /webhooks/drain                      within=10.0 seconds; 409 when that is not enough
     POST   /events/{id}/resend                  again, under the same id
-    POST   /payment_intents/{id}/settle         outcome="succeeded" | "failed"
+    POST   /payment_intents/{id}/settle         outcome="succeeded" | "failed" | "processing"
     POST   /payment_intents/{id}/3ds            approve=true
     POST   /refunds                             charge | payment_intent, amount, reason
     POST   /refunds/{id}/succeed, /fail         fail: reason="expired_or_canceled_card"
     POST   /refunds/{id}/require_action         the customer is asked where the money should go
     POST   /disputes                            charge | payment_intent, reason, amount, inquiry
+    POST   /disputes/{id}/escalate              an inquiry becomes a dispute
     POST   /disputes/{id}/close                 status="won" | "lost"
+    POST   /early_fraud_warnings                charge | payment_intent, fraud_type="misc"
     POST   /checkout/sessions/{id}/complete     payment_method="pm_card_visa", email, name
     POST   /checkout/sessions/{id}/expire
     POST   /clock/advance                       seconds
@@ -302,6 +304,19 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         c.done()
         return s.open_dispute(**options)
 
+    def escalate_dispute(c: Control) -> Any:
+        c.done()
+        return s.escalate_dispute(c.id)
+
+    def warn_of_fraud(c: Control) -> Any:
+        options = {
+            "charge": c.take("charge", str, None),
+            "payment_intent": c.take("payment_intent", str, None),
+            "fraud_type": c.take("fraud_type", str, "misc"),
+        }
+        c.done()
+        return s.warn_of_fraud(**options)
+
     def close_dispute(c: Control) -> Any:
         outcome = c.take("status", str)
         c.done()
@@ -351,7 +366,9 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         ("POST", "/refunds/{id}/succeed", succeed_refund),
         ("POST", "/refunds/{id}/require_action", require_refund_details),
         ("POST", "/disputes", open_dispute),
+        ("POST", "/disputes/{id}/escalate", escalate_dispute),
         ("POST", "/disputes/{id}/close", close_dispute),
+        ("POST", "/early_fraud_warnings", warn_of_fraud),
         ("POST", "/checkout/sessions/{id}/complete", complete_session),
         ("POST", "/checkout/sessions/{id}/expire", expire_session),
         ("POST", "/clock/advance", advance),

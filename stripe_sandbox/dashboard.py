@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from stripe_sandbox.disputes import CLOSED_STATUSES
 from stripe_sandbox.faults import FAULT_KINDS
+from stripe_sandbox.instructions import acts_elsewhere
 from stripe_sandbox.money import decimals, display
 from stripe_sandbox.objects import StripeObject
 from stripe_sandbox.sandbox import Sandbox
@@ -42,6 +43,19 @@ VIEWS: Final = {
     "events": "Events",
     "requests": "API requests",
 }
+
+_VOUCHER_ENDINGS: Final = [("Voucher is paid", "succeeded"), ("Voucher expires", "failed")]
+_ENDINGS: Final = {
+    "display_bank_transfer_instructions": [
+        ("Transfer arrives", "succeeded"),
+        ("Transfer fails", "failed"),
+    ],
+    "verify_with_microdeposits": [
+        ("Account is verified", "processing"),
+        ("Verification fails", "failed"),
+    ],
+}
+"""By what the shopper was told to do: the buttons for what comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +349,9 @@ class Dashboard:
         facts += [
             Fact("Dispute", each["id"], f"/dashboard/disputes/{each['id']}") for each in disputes
         ]
-        related = {id} | {each["id"] for each in (*refunds, *disputes)}
+        warnings = self._sandbox.early_fraud_warnings.list({"limit": 100, "payment_intent": id})
+        facts += [Fact("Early fraud warning", each["fraud_type"]) for each in warnings["data"]]
+        related = {id} | {each["id"] for each in (*refunds, *disputes, *warnings["data"])}
         if record.session_id is not None:
             related.add(record.session_id)
         objects = [("PaymentIntent", intent)]
@@ -353,6 +369,12 @@ class Dashboard:
 
     def _payment_actions(self, intent: StripeObject, charge: StripeObject | None) -> list[Action]:
         id, status = intent["id"], intent["status"]
+        if status == "requires_action" and acts_elsewhere(intent):
+            path = f"/_sandbox/payment_intents/{id}/settle"
+            return [
+                Action(label, path, {"outcome": outcome})
+                for label, outcome in _ENDINGS.get(intent["next_action"]["type"], _VOUCHER_ENDINGS)
+            ]
         if status == "requires_action":
             path = f"/_sandbox/payment_intents/{id}/3ds"
             return [
@@ -389,6 +411,13 @@ class Dashboard:
                         ("dispute_reason",),
                     )
                 )
+            actions.append(
+                Action(
+                    "Send early fraud warning",
+                    "/_sandbox/early_fraud_warnings",
+                    {"payment_intent": id},
+                )
+            )
         return actions
 
     def _session(self, id: str) -> Detail | None:
@@ -460,6 +489,8 @@ class Dashboard:
                 Action("Close as won", path, {"status": "won"}),
                 Action("Close as lost", path, {"status": "lost"}),
             ]
+        if data["status"] in ("warning_needs_response", "warning_under_review"):
+            actions.append(Action("Escalate to a dispute", f"/_sandbox/disputes/{id}/escalate"))
         payment = data["payment_intent"]
         return Detail(
             heading=f"Dispute of {display(data['amount'], data['currency'])}",
@@ -506,7 +537,9 @@ def _method(charge: StripeObject | None) -> str:
         return f"{details['card']['brand'].title()} {details['card']['last4']}"
     if kind is None:
         return "none yet"
-    return f"Bank {details[kind]['last4']}"
+    if kind == "us_bank_account":
+        return f"Bank {details[kind]['last4']}"
+    return str(kind).replace("_", " ").capitalize()
 
 
 def _payment_status(intent: StripeObject, charge: StripeObject | None) -> Status:
@@ -521,6 +554,8 @@ def _payment_status(intent: StripeObject, charge: StripeObject | None) -> Status
     if status == "requires_payment_method":
         failed = intent["last_payment_error"] is not None
         return Status("Failed", "bad") if failed else Status("Incomplete", "calm")
+    if status == "requires_action" and acts_elsewhere(intent):
+        return Status("Awaiting shopper", "wait")
     return {
         "succeeded": Status("Succeeded", "good"),
         "processing": Status("Processing", "wait"),
@@ -558,7 +593,7 @@ def _href(data: StripeObject) -> str | None:
     }.get(kind or "")
     if view is not None:
         return f"/dashboard/{view}/{data['id']}"
-    if kind == "charge" and data["payment_intent"]:
+    if kind in ("charge", "radar.early_fraud_warning") and data["payment_intent"]:
         return f"/dashboard/payments/{data['payment_intent']}"
     return None
 

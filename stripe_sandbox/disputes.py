@@ -177,6 +177,19 @@ class Disputes:
         self._events.emit("charge.dispute.closed", dispute)
         return dispute
 
+    def escalate(self, id: str) -> StripeObject:
+        """The bank makes a dispute of an inquiry, whatever was answered to it."""
+        record = self._open_one(id)
+        dispute = record.data
+        if not dispute["status"].startswith("warning_"):
+            raise ApiError(400, "Only an inquiry can be escalated: this is a dispute already.")
+        self._clock.cancel(record.timer)
+        before = dict(dispute)
+        self._escalate(dispute)
+        self._events.emit("charge.dispute.updated", dispute, previous=changes(before, dispute))
+        self._events.emit("charge.dispute.funds_withdrawn", dispute)
+        return dispute
+
     def accept(self, params: Params, id: str) -> StripeObject:
         """Closing by the API admits that there is no evidence: the dispute is lost.
 

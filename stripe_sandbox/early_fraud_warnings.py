@@ -6,7 +6,7 @@ https://docs.stripe.com/api/radar/early_fraud_warnings
 from stripe_sandbox.charges import ChargeRecord, Charges
 from stripe_sandbox.clock import Clock
 from stripe_sandbox.config import SandboxConfig
-from stripe_sandbox.errors import no_such
+from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
 from stripe_sandbox.lists import list_page
@@ -21,6 +21,11 @@ LIST: dict[str, Kind] = {
     "created": Range(),
     "payment_intent": Text(),
 }
+
+FRAUD_TYPES = (
+    "card_never_received", "fraudulent_card_application", "made_with_counterfeit_card",
+    "made_with_lost_card", "made_with_stolen_card", "misc", "unauthorized_use_of_card",
+)  # fmt: skip
 
 
 class EarlyFraudWarnings:
@@ -62,19 +67,30 @@ class EarlyFraudWarnings:
             by=("charge", "payment_intent"),
         )
 
-    def _warn_by_card(self, charge: ChargeRecord) -> None:
-        """https://docs.stripe.com/testing#disputes"""
-        if not charge.method.instrument.fraud_warning:
-            return
+    def warn(self, charge: ChargeRecord, fraud_type: str = "misc") -> StripeObject:
+        """The issuer reports fraud."""
+        if fraud_type not in FRAUD_TYPES:
+            raise ApiError(400, f"Invalid fraud_type: {fraud_type}", param="fraud_type")
+        data = charge.data
+        if data["status"] != "succeeded":
+            raise ApiError(400, f"Charge {charge.id} has not been paid: nothing to warn of.")
         warning = build(
             "radar.early_fraud_warning",
             id=self._ids.new("issfr"),
+            actionable=not (data["refunded"] or data["disputed"]),
             charge=charge.id,
             created=self._clock.timestamp(),
-            payment_intent=charge.data["payment_intent"],
+            fraud_type=fraud_type,
+            payment_intent=data["payment_intent"],
         )
         self._records.add(Record(warning))
         self._events.emit("radar.early_fraud_warning.created", warning)
+        return warning
+
+    def _warn_by_card(self, charge: ChargeRecord) -> None:
+        """https://docs.stripe.com/testing#disputes"""
+        if charge.method.instrument.fraud_warning:
+            self.warn(charge)
 
     def _notice(self, event: StripeObject) -> None:
         subject = event["data"]["object"]

@@ -11,7 +11,16 @@ from stripe_sandbox.payment_methods import PaymentMethodRecord, PaymentMethods, 
 _BANK_OUTCOMES = {
     "succeeds": "pm_usBankAccount",
     "fails": "pm_usBankAccount_insufficientFunds",
+    "verifies": "pm_usBankAccount_microdeposits",
 }
+DELAYED = {
+    "boleto": ("pm_boleto", "Boleto"),
+    "konbini": ("pm_konbini", "Konbini"),
+    "multibanco": ("pm_multibanco", "Multibanco"),
+    "oxxo": ("pm_oxxo", "OXXO"),
+    "customer_balance": ("pm_customerBalance", "Bank transfer"),
+}
+"""What is paid elsewhere: the test PaymentMethod, and what the page calls it."""
 
 
 @dataclass(slots=True)
@@ -71,6 +80,8 @@ def read_form(
         submission.instrument = instruments.by_id(chosen)
         if not values["name"]:
             submission.errors["name"] = "Enter the name of the account's holder."
+    elif values["method"] in DELAYED and values["method"] in types:
+        submission.instrument = instruments.by_id(DELAYED[values["method"]][0])
     elif CARD in types:
         _read_card(submission, form.get("cvc", "").strip(), methods)
     else:

@@ -1,4 +1,4 @@
-"""The test cards and bank accounts, one table: number, PaymentMethod ids, behaviour.
+"""The test cards and other ways to pay, one table: number, PaymentMethod ids, behaviour.
 
 https://docs.stripe.com/testing
 """
@@ -11,6 +11,16 @@ from stripe_sandbox.cards_by_country import CARDS_BY_COUNTRY
 
 CARD: Final = "card"
 BANK_DEBIT: Final = "us_bank_account"
+BANK_TRANSFER: Final = "customer_balance"
+MethodType = Literal[
+    "card", "us_bank_account", "customer_balance", "boleto", "konbini", "multibanco", "oxxo"
+]
+_VOUCHERS: Mapping[str, str] = {
+    "boleto": "brl", "konbini": "jpy", "multibanco": "eur", "oxxo": "mxn"
+}  # fmt: skip
+"""Each for its currency alone (https://docs.stripe.com/payments/vouchers)."""
+_TRANSFER_CURRENCIES = ("eur", "gbp", "jpy", "mxn", "usd")
+"""https://docs.stripe.com/payments/bank-transfers"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ class Instrument:
 
     ids: tuple[str, ...]
     numbers: tuple[str, ...] = ()
-    type: Literal["card", "us_bank_account"] = "card"
+    type: MethodType = "card"
     brand: str = "visa"
     country: str = "US"
     funding: str = "credit"
@@ -94,6 +104,8 @@ class Instrument:
     inquiry: bool = False
     fraud_warning: bool = False
     """The issuer sends an early fraud warning after the payment."""
+    microdeposits: bool = False
+    """A bank account that the shopper has to verify before it is debited."""
     funds_available: bool = False
     attaches: bool = True
     """Whether a card that is declined when charged can be attached to a customer all the same."""
@@ -105,6 +117,11 @@ class Instrument:
     @property
     def last4(self) -> str:
         return self.numbers[0][-4:]
+
+    @property
+    def instructs(self) -> bool:
+        """Whether the shopper is told to do something that takes days."""
+        return self.microdeposits or self.type not in (CARD, BANK_DEBIT)
 
     @property
     def attach_decline(self) -> Decline | None:
@@ -317,6 +334,17 @@ INSTRUMENTS: tuple[Instrument, ...] = (
             "payment.",
         ),
     ),
+    Instrument(
+        ids=("pm_usBankAccount_microdeposits",),
+        numbers=("000123456789",),
+        type=BANK_DEBIT,
+        microdeposits=True,
+    ),
+    Instrument(ids=("pm_boleto",), type="boleto"),
+    Instrument(ids=("pm_konbini",), type="konbini"),
+    Instrument(ids=("pm_multibanco",), type="multibanco"),
+    Instrument(ids=("pm_oxxo",), type="oxxo"),
+    Instrument(ids=("pm_customerBalance",), type=BANK_TRANSFER),
 )  # fmt: skip
 
 _BY_ID = {id: instrument for instrument in INSTRUMENTS for id in instrument.ids}
@@ -336,10 +364,20 @@ def every_id() -> Iterator[str]:
 
 
 def types_on_offer(
-    currency: str, allowed: Sequence[str] | None, excluded: Sequence[str] | None
+    currency: str,
+    allowed: Sequence[str] | None,
+    excluded: Sequence[str] | None,
+    *,
+    has_customer: bool,
 ) -> list[str]:
-    """The ``payment_method_types`` of a payment, after its filters (none: nothing is filtered)."""
-    types = [CARD, BANK_DEBIT] if currency == "usd" else [CARD]
+    """The ``payment_method_types`` of a payment, after its filters (none: nothing is filtered).
+
+    A bank transfer goes to the balance of a customer, so there has to be one.
+    """
+    types: list[str] = [CARD, BANK_DEBIT] if currency == "usd" else [CARD]
+    types += [voucher for voucher, own in _VOUCHERS.items() if own == currency]
+    if has_customer and currency in _TRANSFER_CURRENCIES:
+        types.append(BANK_TRANSFER)
     return [
         type for type in types if (not allowed or type in allowed) and type not in (excluded or ())
     ]

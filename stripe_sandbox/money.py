@@ -1,4 +1,4 @@
-"""Currencies, their smallest units and the smallest charge in each.
+"""Currencies, their smallest units, and the smallest and largest charge in each.
 
 https://docs.stripe.com/currencies
 """
@@ -12,6 +12,8 @@ ZERO_DECIMAL = frozenset(
     }
 )  # fmt: skip
 THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+WHOLE_UNITS = frozenset({"isk", "ugx"})
+"""Written with two decimals, which are always 00."""
 
 CURRENCIES = frozenset(
     {
@@ -37,6 +39,9 @@ MINIMUM_CHARGE = {
     "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200, "nok": 300, "nzd": 50, "php": 50,
     "pln": 200, "ron": 200, "rub": 50, "sek": 300, "sgd": 50, "thb": 1000, "zar": 50,
 }  # fmt: skip
+
+_MAXIMUM_DIGITS = {"idr": 12, "cop": 10, "inr": 9}
+"""Of others 8."""
 
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "brl": "R$"}
 _DOLLARS = {"aud": "A$", "cad": "CA$", "nzd": "NZ$", "hkd": "HK$", "mxn": "MX$", "sgd": "S$"}
@@ -69,7 +74,37 @@ def check_currency(currency: str, param: str = "currency") -> str:
     return lowered
 
 
-def check_charge(amount: int, currency: str, maximum: int, param: str | None = "amount") -> None:
+def check_decimals(amount: int, currency: str, param: str) -> None:
+    """Refuse digits that the currency has no use for, in charges and refunds.
+
+    https://docs.stripe.com/currencies#special-cases, and for the answer
+    https://support.stripe.com/questions/deprecation-of-fractional-isk-charges-and-refunds. Those of
+    three decimals end in 0; how Stripe words that refusal is not published.
+    """
+    if currency in WHOLE_UNITS and amount % 100:
+        code = "invalid_charge_amount_no_decimal_compatible"
+        message = (
+            f"Invalid amount. Currency {currency.upper()} has become effectively zero-decimal and "
+            "charged amounts must be evenly divisible by 100. See "
+            "https://stripe.com/docs/currencies#special-cases for more information."
+        )
+    elif currency in THREE_DECIMAL and amount % 10:
+        code = "invalid_charge_amount"
+        message = (
+            f"Invalid amount. Amounts in {currency.upper()} must be evenly divisible by 10. See "
+            "https://stripe.com/docs/currencies#three-decimal for more information."
+        )
+    else:
+        return
+    raise invalid_param(message, param, code)
+
+
+def check_charge(
+    amount: int, currency: str, maximum: int | None, param: str | None = "amount"
+) -> None:
+    """Refuse what is too little, or more than ``maximum`` (by default Stripe's)."""
+    if maximum is None:
+        maximum = 10 ** _MAXIMUM_DIGITS.get(currency, 8) - 1
     minimum = MINIMUM_CHARGE.get(currency, 1)
     if amount < minimum:
         raise ApiError(

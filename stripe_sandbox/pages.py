@@ -9,7 +9,8 @@ from starlette.routing import Route
 from stripe_sandbox.checkout_sessions import SessionRecord
 from stripe_sandbox.connection import ClientLeft, read_body
 from stripe_sandbox.errors import ApiError
-from stripe_sandbox.hosted import Submission, read_form
+from stripe_sandbox.hosted import DELAYED, Submission, read_form
+from stripe_sandbox.instructions import acts_elsewhere
 from stripe_sandbox.instruments import BANK_DEBIT, CARD
 from stripe_sandbox.money import display
 from stripe_sandbox.payment_intents import PaymentIntentRecord
@@ -116,7 +117,8 @@ class Pages:
 
     def _intent(self, request: Request) -> PaymentIntentRecord | None:
         self._sandbox.clock.run_due()
-        return self._sandbox.payment_intents.find(request.path_params["id"])
+        record = self._sandbox.payment_intents.find(request.path_params["id"])
+        return None if record is None or acts_elsewhere(record.data) else record
 
     def _last_failure(self, record: SessionRecord) -> str | None:
         """Why the last attempt failed: shown to who comes back from the bank's page."""
@@ -156,8 +158,10 @@ class Pages:
         ]
         values = {"method": "card", "bank_outcome": "succeeds", **submission.values}
         values["number"] = _grouped(values.get("number", ""))
-        if values["method"] != "bank" or BANK_DEBIT not in types:
-            values["method"] = "card" if CARD in types else "bank"
+        delayed = {type: label for type, (_, label) in DELAYED.items() if type in types}
+        offered = ["card"] * (CARD in types) + ["bank"] * (BANK_DEBIT in types) + [*delayed]
+        if values["method"] not in offered:
+            values["method"] = offered[0]
         return render(
             "checkout.html",
             status=status,
@@ -170,6 +174,7 @@ class Pages:
             message=message,
             card=CARD in types,
             bank=BANK_DEBIT in types,
+            delayed=delayed,
             test_cards=TEST_CARDS,
         )
 

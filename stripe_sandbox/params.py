@@ -375,7 +375,16 @@ PAYMENT_METHOD_OPTIONS = Anything(
                 "three_d_secure": NotSimulated(),
             }
         ),
-        "us_bank_account": Anything({"setup_future_usage": NotSimulated(("", "none"))}),
+        "us_bank_account": Anything(
+            {
+                "setup_future_usage": NotSimulated(("", "none")),
+                "verification_method": NotSimulated(("automatic", "instant")),
+            }
+        ),
+        **{
+            voucher: Anything({"expires_after_days": NotSimulated(), "expires_at": NotSimulated()})
+            for voucher in ("boleto", "konbini", "oxxo")
+        },
     }
 )
 

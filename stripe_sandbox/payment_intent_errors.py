@@ -6,6 +6,28 @@ from stripe_sandbox.errors import ApiError, doc_url, unexpected_state
 from stripe_sandbox.instruments import Decline
 from stripe_sandbox.objects import StripeObject, copy_json
 
+_ENDED = {
+    "payment_intent_authentication_failure": (
+        "The provided PaymentMethod has failed authentication. You can provide payment_method_data "
+        "or a new PaymentMethod to attempt to fulfill this PaymentIntent again."
+    ),
+    "payment_intent_payment_attempt_expired": (
+        "The latest payment attempt for the PaymentIntent has expired. Provide a new payment "
+        "method to attempt to fulfill this PaymentIntent again."
+    ),
+    "payment_intent_payment_attempt_failed": (
+        "The latest payment attempt for the PaymentIntent has failed. Provide a new payment "
+        "method to attempt to fulfill this PaymentIntent again."
+    ),
+    "payment_method_microdeposit_verification_attempts_exceeded": (
+        "You have exceeded the number of allowed verification attempts."
+    ),
+    "payment_method_microdeposit_verification_timeout": (
+        "The bank account was not verified within 10 days of sending the microdeposits."
+    ),
+}
+"""Why an attempt ended before there was a charge, by code."""
+
 
 def not_confirmable(intent: StripeObject) -> ApiError:
     status = intent["status"]
@@ -99,6 +121,17 @@ def payment_error(decline: Decline, charge_id: str, method: StripeObject) -> Str
         "type": "card_error",
     }
     return {key: value for key, value in error.items() if value is not None}
+
+
+def uncharged_error(code: str, method: StripeObject) -> StripeObject:
+    """``last_payment_error`` of an attempt that ended before there was a charge."""
+    return {
+        "code": code,
+        "doc_url": doc_url(code),
+        "message": _ENDED[code],
+        "payment_method": copy_json(method),
+        "type": "invalid_request_error",
+    }
 
 
 def return_url_needed(intent: StripeObject) -> ApiError:

@@ -11,16 +11,22 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.customers import Customers
 from stripe_sandbox.errors import (
     ApiError,
-    doc_url,
     invalid_param,
     no_such,
     unexpected_state,
 )
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import AUTHENTICATION_REQUIRED, BANK_DEBIT, Decline, types_on_offer
+from stripe_sandbox.instructions import acts_elsewhere, instructions
+from stripe_sandbox.instruments import (
+    AUTHENTICATION_REQUIRED,
+    BANK_DEBIT,
+    BANK_TRANSFER,
+    Decline,
+    types_on_offer,
+)
 from stripe_sandbox.lists import list_page
-from stripe_sandbox.money import check_charge, check_currency
+from stripe_sandbox.money import check_charge, check_currency, check_decimals
 from stripe_sandbox.objects import StripeObject, build, copy_json
 from stripe_sandbox.params import (
     Params,
@@ -37,6 +43,7 @@ from stripe_sandbox.payment_intent_errors import (
     not_confirmable,
     payment_error,
     return_url_needed,
+    uncharged_error,
 )
 from stripe_sandbox.payment_methods import PaymentMethodRecord, PaymentMethods
 from stripe_sandbox.store import Collection, Record
@@ -56,12 +63,7 @@ _CANCELABLE = (
     "requires_action",
     "processing",
 )
-_AUTHENTICATION_FAILED = (
-    "The provided PaymentMethod has failed authentication. You can provide payment_method_data or "
-    "a new PaymentMethod to attempt to fulfill this PaymentIntent again."
-)
-
-Outcome = Literal["succeeded", "failed"]
+Outcome = Literal["succeeded", "failed", "processing"]
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class PaymentIntentRecord(Record):
         super().__init__(data)
         self.session_id = session_id
         self.attempt: _Attempt | None = None
-        """The confirmation that waits for 3-D Secure or for the bank."""
+        """The confirmation that waits for the shopper or for the bank."""
         self.timer: Timer | None = None
         self.announced = False
         """Whether payment_intent.created has been emitted."""
@@ -117,7 +119,8 @@ class PaymentIntents:
             on_evict=lambda record: clock.cancel(record.timer),
         )
         self.on_paid: list[Callable[[PaymentIntentRecord], None]] = []
-        """Called when an intent has succeeded, is authorized or (delayed methods) is processing."""
+        """Called when an intent has succeeded, is authorized, or the shopper has submitted a
+        delayed payment: it is processing, or waits for what the shopper does elsewhere."""
         self.on_failed: list[Callable[[PaymentIntentRecord], None]] = []
 
     # The API
@@ -125,7 +128,7 @@ class PaymentIntents:
     def check_create(self, params: Params) -> None:
         """Validation that Stripe does before an idempotency key takes notice of a request."""
         params["currency"] = check_currency(params["currency"])
-        check_charge(params["amount"], params["currency"], self._config.max_amount)
+        self._check_amount(params["amount"], params["currency"])
         if not params.get("confirm"):
             for name in _CONFIRM_ONLY:
                 if name in params:
@@ -194,7 +197,7 @@ class PaymentIntents:
         wanted = {**intent, **params}
         amount, currency = wanted["amount"], wanted["currency"]
         if "amount" in params or "currency" in params:
-            check_charge(amount, currency, self._config.max_amount)
+            self._check_amount(amount, currency)
         if "customer" in params:
             self._set_customer(record, params["customer"])
         method = self._methods.use(params["payment_method"]) if "payment_method" in params else None
@@ -221,6 +224,7 @@ class PaymentIntents:
             raise not_capturable(intent)
         capturable = intent["amount_capturable"]
         amount = {"amount_to_capture": capturable, **params}["amount_to_capture"]
+        check_decimals(amount, intent["currency"], "amount_to_capture")
         if amount > capturable:
             raise ApiError(
                 400,
@@ -280,21 +284,14 @@ class PaymentIntents:
         """What the bank's 3-D Secure page concludes. A later decline is not raised: look."""
         record = self.named(id)
         attempt = record.attempt
-        if record.status != "requires_action" or attempt is None:
+        elsewhere = acts_elsewhere(record.data)
+        if record.status != "requires_action" or attempt is None or elsewhere:
             raise unexpected_state(
                 f"There is nothing to authenticate: the status is {record.status}.", record.data
             )
         record.data["next_action"] = None
         if not approve:
-            self._forget_attempt(record)
-            error = {
-                "code": "payment_intent_authentication_failure",
-                "doc_url": doc_url("payment_intent_authentication_failure"),
-                "message": _AUTHENTICATION_FAILED,
-                "payment_method": copy_json(attempt.method.data),
-                "type": "invalid_request_error",
-            }
-            self._fail(record, error)
+            self._give_up(record, attempt, "payment_intent_authentication_failure")
             return record
         try:
             self._charge(record, attempt, authenticated=True)
@@ -304,11 +301,17 @@ class PaymentIntents:
         return record
 
     def settle(self, id: str, outcome: Outcome) -> PaymentIntentRecord:
-        """The bank's answer to a delayed payment."""
+        """What becomes of a delayed payment: the bank's answer, or what the shopper did elsewhere.
+
+        ``processing`` is for microdeposits: the account is verified, and debited now.
+        """
         record = self.named(id)
-        charge = self._latest_charge(record)
         attempt = record.attempt
-        if record.status != "processing" or charge is None or attempt is None:
+        if attempt is not None and acts_elsewhere(record.data):
+            return self._settle_elsewhere(record, attempt, outcome)
+        charge = self._latest_charge(record)
+        settleable = record.status == "processing" and outcome != "processing"
+        if not settleable or charge is None or attempt is None:
             raise unexpected_state(
                 f"There is nothing to settle: the status is {record.status}.", record.data
             )
@@ -325,6 +328,36 @@ class PaymentIntents:
             )
             self._charges.fail(charge, decline)
             self._fail(record, payment_error(decline, charge.id, attempt.method.data))
+        return record
+
+    def _settle_elsewhere(
+        self, record: PaymentIntentRecord, attempt: _Attempt, outcome: Outcome
+    ) -> PaymentIntentRecord:
+        instrument = attempt.method.instrument
+        if outcome == "failed":
+            if instrument.microdeposits:
+                code = "payment_method_microdeposit_verification_attempts_exceeded"
+            elif instrument.type == BANK_TRANSFER:
+                code = "payment_intent_payment_attempt_failed"
+            else:
+                code = "payment_intent_payment_attempt_expired"
+            self._give_up(record, attempt, code)
+        elif instrument.microdeposits:
+            self._start_debit(record, attempt)
+            if outcome == "succeeded":
+                return self.settle(record.id, outcome)
+        elif outcome == "processing":
+            raise unexpected_state(
+                "Only a bank debit is ever processing: this payment succeeds or fails.",
+                record.data,
+            )
+        else:
+            self._forget_attempt(record)
+            attempt.method.spent = True
+            charge = self._charges.attempt(record.data, attempt.method, authenticated=False)
+            record.data.update(latest_charge=charge.id, next_action=None)
+            self._charges.succeed(charge, capture_method="automatic")
+            self._succeed(record)
         return record
 
     def authentication_page(self, record: PaymentIntentRecord) -> str:
@@ -357,6 +390,10 @@ class PaymentIntents:
 
     # Parameters
 
+    def _check_amount(self, amount: int, currency: str) -> None:
+        check_charge(amount, currency, self._config.max_amount)
+        check_decimals(amount, currency, "amount")
+
     def _apply_shared(self, intent: StripeObject, params: Params) -> None:
         for name in (
             "description",
@@ -375,6 +412,7 @@ class PaymentIntents:
             intent["currency"],
             intent["allowed_payment_method_types"],
             intent["excluded_payment_method_types"],
+            has_customer=intent["customer"] is not None,
         )
 
     def _set_customer(self, record: PaymentIntentRecord, id: str) -> None:
@@ -481,7 +519,9 @@ class PaymentIntents:
         ready = instrument.once_set_up and attempt.method.set_up
         if attempt.off_session and instrument.off_session_decline is not None and not ready:
             self._decline(record, attempt, instrument.off_session_decline, authenticated=False)
-        if instrument.type == BANK_DEBIT:
+        if instrument.instructs:
+            self._instruct(record, attempt)
+        elif instrument.type == BANK_DEBIT:
             self._start_debit(record, attempt)
         elif instrument.three_d_secure and not attempt.off_session and not ready:
             if attempt.error_on_action:
@@ -508,6 +548,11 @@ class PaymentIntents:
                     "type": "three_d_secure_redirect",
                 },
             }
+        self._await_shopper(record, attempt, action)
+
+    def _await_shopper(
+        self, record: PaymentIntentRecord, attempt: _Attempt, action: StripeObject
+    ) -> None:
         record.attempt = attempt
         record.data.update(status="requires_action", next_action=action)
         if record.session_id is not None:
@@ -515,7 +560,39 @@ class PaymentIntents:
         self._events.emit("payment_intent.requires_action", record.data)
         self._announce(record)
 
+    def _instruct(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
+        """A voucher, a bank transfer or microdeposits: the shopper acts elsewhere, or never."""
+        id = record.id
+        action, expires_at = instructions(
+            attempt.method.instrument.type,
+            record.data,
+            self._clock.timestamp(),
+            self._ids,
+            self._page_url(f"/dashboard/payments/{id}"),
+        )
+        self._await_shopper(record, attempt, action)
+        if expires_at is not None:
+            record.timer = self._clock.call_at(expires_at, lambda: self._expire_by_timer(id))
+        self._tell(self.on_paid, record)
+
+    def _expire_by_timer(self, id: str) -> None:
+        record = self._records.find(id)
+        if record is None or record.attempt is None or not acts_elsewhere(record.data):
+            return
+        code = (
+            "payment_method_microdeposit_verification_timeout"
+            if record.attempt.method.instrument.microdeposits
+            else "payment_intent_payment_attempt_expired"
+        )
+        self._give_up(record, record.attempt, code)
+
+    def _give_up(self, record: PaymentIntentRecord, attempt: _Attempt, code: str) -> None:
+        """The attempt has ended before there was a charge."""
+        self._forget_attempt(record)
+        self._fail(record, uncharged_error(code, attempt.method.data))
+
     def _start_debit(self, record: PaymentIntentRecord, attempt: _Attempt) -> None:
+        self._forget_attempt(record)
         charge = self._charges.attempt(record.data, attempt.method, authenticated=False)
         record.attempt = attempt
         record.data.update(

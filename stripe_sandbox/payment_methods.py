@@ -9,7 +9,7 @@ from stripe_sandbox.config import SandboxConfig
 from stripe_sandbox.errors import ApiError, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import CARD, Instrument
+from stripe_sandbox.instruments import BANK_DEBIT, CARD, Instrument
 from stripe_sandbox.lists import list_page
 from stripe_sandbox.objects import StripeObject, build, changes, copy_json
 from stripe_sandbox.params import (
@@ -128,23 +128,13 @@ class PaymentMethods:
             metadata=metadata or {},
             type=instrument.type,
         )
-        shown = number or instrument.numbers[0]
         if instrument.type == CARD:
             year = exp_year or self._current_year() + 4
+            shown = number or instrument.numbers[0]
             data["card"] = _card(instrument, shown, exp_month, year)
         else:
             del data["card"]
-            data[instrument.type] = {
-                "account_holder_type": "individual",
-                "account_type": "checking",
-                "bank_name": "STRIPE TEST BANK",
-                "financial_connections_account": None,
-                "fingerprint": _fingerprint(shown),
-                "last4": shown[-4:],
-                "networks": {"preferred": "ach", "supported": ["ach"]},
-                "routing_number": "110000000",
-                "status_details": {},
-            }
+            data[instrument.type] = _other_details(instrument)
         return self._records.add(PaymentMethodRecord(data, instrument))
 
     def use(self, id: str, param: str = "payment_method") -> PaymentMethodRecord:
@@ -347,6 +337,25 @@ def cvc_length(instrument: Instrument) -> int:
 def _fingerprint(number: str) -> str:
     """Stable for a number, without showing it."""
     return hashlib.sha256(number.encode()).hexdigest()[:16]
+
+
+def _other_details(instrument: Instrument) -> StripeObject:
+    if instrument.type == "boleto":
+        return {"tax_id": "000.000.000-00"}
+    if instrument.type != BANK_DEBIT:
+        return {}
+    [number] = instrument.numbers
+    return {
+        "account_holder_type": "individual",
+        "account_type": "checking",
+        "bank_name": "STRIPE TEST BANK",
+        "financial_connections_account": None,
+        "fingerprint": _fingerprint(number),
+        "last4": number[-4:],
+        "networks": {"preferred": "ach", "supported": ["ach"]},
+        "routing_number": "110000000",
+        "status_details": {},
+    }
 
 
 def _card(instrument: Instrument, number: str, month: int, year: int) -> StripeObject:

@@ -7,10 +7,10 @@ from stripe_sandbox.disputes import Disputes
 from stripe_sandbox.errors import ApiError, invalid_param, no_such
 from stripe_sandbox.events import EventLog
 from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.instruments import CARD
+from stripe_sandbox.instruments import BANK_TRANSFER, CARD
 from stripe_sandbox.ledger import Ledger
 from stripe_sandbox.lists import list_page
-from stripe_sandbox.money import display
+from stripe_sandbox.money import check_decimals, display
 from stripe_sandbox.objects import StripeObject, build
 from stripe_sandbox.params import (
     EXPAND,
@@ -53,6 +53,16 @@ LIST: dict[str, Kind] = {
     "created": Range(),
     "payment_intent": Text(),
 }
+
+
+_BANK_TRANSFERS = {
+    "boleto": "br_bank_transfer",
+    "konbini": "jp_bank_transfer",
+    "multibanco": "multibanco",
+    "oxxo": "mx_bank_transfer",
+    "us_bank_account": "us_bank_transfer",
+}
+"""How the refund of each kind of payment travels."""
 
 
 class RefundRecord(Record):
@@ -121,6 +131,7 @@ class Refunds:
                 code="charge_disputed",
             )
         amount = params.get("amount", remaining)
+        check_decimals(amount, currency, "amount")
         if amount > remaining:
             raise ApiError(
                 400,
@@ -283,7 +294,7 @@ class Refunds:
                     "type": "card",
                 }
                 if is_card
-                else {"type": "us_bank_transfer", "us_bank_transfer": {"reference": None}}
+                else _other_destination(instrument.type)
             ),
             metadata=merge_metadata({}, params.get("metadata")),
             payment_intent=charge.data["payment_intent"],
@@ -354,3 +365,10 @@ class Refunds:
     def _updated(self, record: RefundRecord, previous: StripeObject) -> None:
         self._events.emit("refund.updated", record.data, previous=previous)
         self._events.emit("charge.refund.updated", record.data, previous=previous)
+
+
+def _other_destination(type: str) -> StripeObject:
+    if type == BANK_TRANSFER:
+        return {"customer_cash_balance": {}, "type": "customer_cash_balance"}
+    transfer = _BANK_TRANSFERS[type]
+    return {transfer: {"reference": None}, "type": transfer}

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Literal
+from typing import Literal, get_args
 
 import httpx
 
@@ -126,7 +126,7 @@ class Sandbox:
         email: str | None = None,
         name: str | None = None,
     ) -> PagePayment:
-        """Pay the hosted page with a test PaymentMethod, bank debits included."""
+        """Pay the hosted page with a test PaymentMethod, delayed ones included."""
         self.clock.run_due()
         session = self.checkout_sessions.named(session_id).data
         if session["status"] != "open":
@@ -147,9 +147,13 @@ class Sandbox:
     # Banks
 
     def settle(self, payment_intent_id: str, outcome: Outcome = "succeeded") -> StripeObject:
-        """The bank's answer to a delayed payment."""
-        if outcome not in ("succeeded", "failed"):
-            raise ApiError(400, "Invalid outcome: must be one of succeeded or failed")
+        """What becomes of a bank debit, a voucher, a bank transfer or microdeposits.
+
+        ``succeeded``: the money came; ``failed``: the bank refused, the voucher expired or the
+        account could not be verified; ``processing``: microdeposits were verified.
+        """
+        if outcome not in get_args(Outcome):
+            raise ApiError(400, f"Invalid outcome: must be one of {', '.join(get_args(Outcome))}")
         return self.payment_intents.settle(payment_intent_id, outcome).data
 
     def succeed_refund(self, refund_id: str) -> StripeObject:
@@ -176,8 +180,23 @@ class Sandbox:
         record = self._paid_charge(charge, payment_intent)
         return self.disputes.open(record, reason=reason, amount=amount, inquiry=inquiry)
 
+    def escalate_dispute(self, dispute_id: str) -> StripeObject:
+        """An inquiry becomes a dispute, and the money is withdrawn."""
+        return self.disputes.escalate(dispute_id)
+
     def close_dispute(self, dispute_id: str, status: Literal["won", "lost"]) -> StripeObject:
         return self.disputes.close(dispute_id, status)
+
+    def warn_of_fraud(
+        self,
+        *,
+        charge: str | None = None,
+        payment_intent: str | None = None,
+        fraud_type: str = "misc",
+    ) -> StripeObject:
+        """The issuer sends an early fraud warning."""
+        record = self._paid_charge(charge, payment_intent)
+        return self.early_fraud_warnings.warn(record, fraud_type)
 
     # The dashboard
 

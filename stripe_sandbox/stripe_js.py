@@ -8,6 +8,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from stripe_sandbox.hosted import DELAYED
 from stripe_sandbox.templating import render
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -43,7 +44,7 @@ async def element(request: Request) -> Response:
     type = request.path_params["type"]
     if type not in ELEMENTS:
         return render("not_found.html", status=404)
-    return render("element.html", headers=_ELEMENT_HEADERS, type=type)
+    return render("element.html", headers=_ELEMENT_HEADERS, type=type, delayed=DELAYED)
 
 
 def browser_routes() -> list[BaseRoute]:

@@ -125,8 +125,10 @@
     },
   };
 
-  const paysByBank = () => form.elements.namedItem("method")?.value === "bank";
-  const required = () => (paysByBank() ? [] : fields.filter((input) => !input.disabled));
+  /** Of a payment Element; the card Element has no choice. */
+  const chosen = () => form.querySelector("input[name=method]:checked");
+  const paysByCard = () => (chosen()?.value ?? "card") === "card";
+  const required = () => (paysByCard() ? fields.filter((input) => !input.disabled) : []);
   const check = (input) => CHECKS[input.name](input.value);
 
   function show(input, error) {
@@ -158,12 +160,11 @@
     const asked = required();
     const errors = asked.filter((each) => touched.has(each.name)).map(check).filter(Boolean);
     const state = {
-      empty: !paysByBank() && asked.every((input) => input.value === ""),
+      empty: paysByCard() && asked.every((input) => input.value === ""),
       complete: asked.every((input) => check(input) === null),
     };
     if (setup.type === "payment") {
-      const type = paysByBank() ? "us_bank_account" : "card";
-      return { ...state, collapsed: false, value: { type } };
+      return { ...state, collapsed: false, value: { type: chosen().dataset.type } };
     }
     return {
       ...state,
@@ -197,9 +198,11 @@
   async function tokenize({ billing = {} }) {
     const error = validate();
     if (error) return { error };
-    if (paysByBank()) {
-      // Bank accounts are not typed in here: the two test accounts stand for how it ends.
-      return { paymentMethod: { id: form.elements.namedItem("bank_outcome").value } };
+    if (!paysByCard()) {
+      // Nothing is typed in here: test PaymentMethods stand for the account or the voucher.
+      const { value } = chosen();
+      const id = value === "bank" ? form.elements.namedItem("bank_outcome").value : value;
+      return { paymentMethod: { id } };
     }
     const expiry = digits(field("expiry").value);
     const postal = field("postal")?.disabled === false ? field("postal").value : undefined;
@@ -351,7 +354,14 @@
       });
       const reply = await response.json();
       if (reply.error) return reply.error;
-      chooser.hidden = !reply.payment_method_types.includes("us_bank_account");
+      const choices = [...chooser.querySelectorAll("input")];
+      const offered = choices.filter(({ dataset }) => reply.payment_method_types.includes(dataset.type));
+      for (const choice of choices) choice.parentElement.hidden = !offered.includes(choice);
+      chooser.hidden = offered.length < 2;
+      if (offered.length && !offered.includes(chosen())) {
+        offered[0].checked = true;
+        form.dataset.method = offered[0].value;
+      }
       return null;
     } catch {
       return { type: "api_connection_error", message: "The sandbox does not answer." };

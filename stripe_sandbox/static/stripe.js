@@ -543,7 +543,10 @@
   /** return_url with what Stripe adds to it. */
   function returnAddress(returnUrl, intent) {
     const address = new URL(returnUrl);
-    const status = { succeeded: "succeeded", requires_capture: "succeeded", processing: "pending" };
+    const status = {
+      succeeded: "succeeded", requires_capture: "succeeded", processing: "pending",
+      requires_action: "pending",
+    };
     address.searchParams.append("payment_intent", intent.id);
     address.searchParams.append("payment_intent_client_secret", intent.client_secret);
     address.searchParams.append("redirect_status", status[intent.status] ?? "failed");

@@ -65,13 +65,23 @@ async def test_a_fault_that_makes_no_sense_is_refused(rig: Any, body: dict[str, 
     assert rig.sandbox.faults.all() == []
 
 
-async def test_a_fault_refuses_with_the_code_and_the_param_asked_for(rig: Any) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "balance_insufficient",
+        "charge_disputed",
+        "charge_expired_for_refund",
+        "charge_not_refundable",
+        "insufficient_funds",
+    ],
+)
+async def test_a_fault_refuses_with_the_code_and_the_param_asked_for(rig: Any, code: str) -> None:
     """As Stripe would refuse for good: https://docs.stripe.com/error-codes"""
     body = {
         "kind": "error_before",
         "path": "^/v1/refunds",
         "status": 400,
-        "code": "charge_disputed",
+        "code": code,
         "param": "charge",
         "headers": {"Stripe-Should-Retry": "false"},
     }
@@ -80,7 +90,9 @@ async def test_a_fault_refuses_with_the_code_and_the_param_asked_for(rig: Any) -
     with pytest.raises(stripe.InvalidRequestError) as refused:
         await rig.client.v1.refunds.create_async({"charge": "ch_1"})
     error = refused.value
-    assert (error.http_status, error.code, error.param) == (400, "charge_disputed", "charge")
+    assert (error.http_status, error.code, error.param) == (400, code, "charge")
+    assert error.error is not None
+    assert error.error.type == "invalid_request_error"
     assert error.headers is not None
     assert error.headers["stripe-should-retry"] == "false"
 

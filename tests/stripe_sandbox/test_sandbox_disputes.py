@@ -161,6 +161,74 @@ async def test_an_inquiry_leaves_the_money_until_it_is_escalated(rig: Any, ask: 
     assert (await ask("disputes.close", refundable.id)).status == "warning_closed"
 
 
+async def by_control(rig: Any, path: str, **body: Any) -> Any:
+    answer = await rig.http.post(f"/_sandbox{path}", json=body or None)
+    return answer.status_code, answer.json()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_the_bank_escalates_an_inquiry_answered_or_not(
+    rig: Any, ask: Any, answered: bool
+) -> None:
+    """https://docs.stripe.com/disputes/how-disputes-work#inquiries"""
+    inquiry = await disputed(rig, ask, "createDisputeInquiry")
+    if answered:
+        evidence = {"evidence": {"uncategorized_text": "It was delivered."}}
+        assert (await ask("disputes.update", inquiry.id, evidence)).status == "warning_under_review"
+    seen = len(rig.sandbox.events.all())
+    status, _ = await by_control(rig, f"/disputes/{inquiry.id}/escalate")
+    assert status == 200
+    escalated = await ask("disputes.retrieve", inquiry.id)
+    assert (escalated.status, escalated.is_charge_refundable) == ("needs_response", False)
+    assert escalated.payment_method_details.card.case_type == "chargeback"
+    assert [t.amount for t in escalated.balance_transactions] == [-1000]
+    updated, withdrawn = rig.sandbox.events.all()[seen:]
+    assert updated["type"] == "charge.dispute.updated"
+    before = "warning_under_review" if answered else "warning_needs_response"
+    assert updated["data"]["previous_attributes"]["status"] == before
+    assert updated["data"]["object"]["status"] == "needs_response"
+    assert withdrawn["type"] == "charge.dispute.funds_withdrawn"
+    status, _ = await by_control(rig, f"/disputes/{inquiry.id}/escalate")
+    assert status == 400
+
+
+async def test_an_issuer_warns_of_fraud_by_the_control_api(rig: Any, ask: Any) -> None:
+    """https://docs.stripe.com/api/radar/early_fraud_warnings"""
+    intent = await rig.intent()
+    status, made = await by_control(
+        rig,
+        "/early_fraud_warnings",
+        payment_intent=intent.id,
+        fraud_type="made_with_stolen_card",
+    )
+    assert status == 200
+    found = await ask("radar.early_fraud_warnings.retrieve", made["id"])
+    assert (found.fraud_type, found.actionable) == ("made_with_stolen_card", True)
+    assert (found.charge, found.payment_intent) == (intent.latest_charge, intent.id)
+    assert rig.sandbox.events.types()[-1] == "radar.early_fraud_warning.created"
+    rig.sandbox.open_dispute(payment_intent=intent.id)
+    assert (await ask("radar.early_fraud_warnings.retrieve", made["id"])).actionable is False
+    [updated] = rig.sandbox.events.all("radar.early_fraud_warning.updated")
+    assert updated["data"]["previous_attributes"] == {"actionable": True}
+    late = rig.sandbox.warn_of_fraud(charge=intent.latest_charge)
+    assert (late["fraud_type"], late["actionable"]) == ("misc", False)
+    page = (await rig.http.get(f"/dashboard/payments/{intent.id}")).text
+    assert "made_with_stolen_card" in page
+
+
+async def test_a_warning_that_makes_no_sense_is_refused(rig: Any) -> None:
+    paid = await rig.intent()
+    unpaid = await rig.intent("pm_usBankAccount")
+    for body in (
+        {"payment_intent": paid.id, "fraud_type": "mischief"},
+        {"payment_intent": unpaid.id},
+        {},
+    ):
+        status, _ = await by_control(rig, "/early_fraud_warnings", **body)
+        assert status == 400
+    assert rig.sandbox.events.all("radar.early_fraud_warning.created") == []
+
+
 async def test_a_hold_is_disputed_when_it_is_captured(rig: Any, ask: Any) -> None:
     intent = await rig.intent("pm_card_createDispute", capture_method="manual")
     assert (await ask("disputes.list")).data == []

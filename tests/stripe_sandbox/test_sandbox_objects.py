@@ -27,12 +27,16 @@ async def states(rig: Any) -> dict[str, dict[str, Any]]:
         "paid": await rig.intent(),
         "action": await rig.intent("pm_card_threeDSecure2Required"),
         "debit": await rig.intent("pm_usBankAccount"),
+        "voucher": await rig.intent("pm_oxxo", currency="mxn"),
+        "voucher paid": await rig.intent("pm_konbini", currency="jpy"),
         "held": await rig.intent(capture_method="manual"),
         "canceled": await v1.payment_intents.cancel_async(
             (await v1.payment_intents.create_async({"amount": 100, "currency": "usd"})).id
         ),
     }
+    rig.sandbox.settle(made["voucher paid"].id)
     found = {f"payment_intent {name}": rig.data(intent.id) for name, intent in made.items()}
+    found["charge voucher"] = rig.data(found["payment_intent voucher paid"]["latest_charge"])
     for name in ("paid", "debit", "held"):
         found[f"charge {name}"] = rig.data(made[name].latest_charge)
     refund = await v1.refunds.create_async({"payment_intent": made["paid"].id, "amount": 10})

@@ -351,7 +351,7 @@ async def test_a_method_of_an_excluded_kind_is_refused(rig: Any) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
         await rig.intent("pm_usBankAccount", allowed_payment_method_types=["card"])
     assert refused.value.param == "payment_method"
-    intent = await create(rig, currency="eur")
+    intent = await create(rig, currency="eur", excluded_payment_method_types=["multibanco"])
     assert intent.payment_method_types == ["card"]
 
 

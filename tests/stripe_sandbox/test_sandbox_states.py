@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
+import stripe
 
 LIFECYCLE = "https://docs.stripe.com/payments/paymentintents/lifecycle"
 INTENTS = "https://docs.stripe.com/api/payment_intents"
@@ -113,6 +114,8 @@ def intent(**changes: Any) -> tuple[dict[str, Any]]:
 
 
 CREATE = "payment_intents.create"
+FRACTIONS = "https://support.stripe.com/questions/deprecation-of-fractional-isk-charges-and-refunds"
+NO_DECIMALS = "invalid_charge_amount_no_decimal_compatible"
 AMOUNT, INTEGER = "amount_too_small", "parameter_invalid_integer"
 WRONGS = [
     Wrong(
@@ -150,6 +153,27 @@ WRONGS = [
     Wrong(CURRENCIES, CREATE, intent(amount=29, currency="gbp"), 400, AMOUNT, "amount"),
     Wrong(CURRENCIES, CREATE, intent(amount=49, currency="jpy"), 400, AMOUNT, "amount"),
     Wrong(CURRENCIES, CREATE, intent(amount=999, currency="mxn"), 400, AMOUNT, "amount"),
+    *(
+        Wrong(
+            FRACTIONS, CREATE, intent(amount=12345, currency=currency), 400, NO_DECIMALS, "amount",
+            f"Currency {currency.upper()} has become effectively zero-decimal",
+        )
+        for currency in ("isk", "ugx")
+    ),
+    *(
+        Wrong(
+            CURRENCIES, CREATE, intent(amount=12345, currency=currency), 400,
+            "invalid_charge_amount", "amount", "divisible by 10",
+        )
+        for currency in ("bhd", "jod", "kwd", "omr", "tnd")
+    ),
+    *(
+        Wrong(
+            CURRENCIES, CREATE, intent(amount=10**digits, currency=currency), 400,
+            "amount_too_large", "amount",
+        )
+        for currency, digits in (("idr", 12), ("cop", 10), ("inr", 9), ("eur", 8))
+    ),
     Wrong(
         INTENTS, CREATE, intent(amount=100_000_000), 400, "amount_too_large", "amount",
         "Amount must be no more than $999,999.99",
@@ -177,6 +201,18 @@ WRONGS = [
         VERSION, "checkout.sessions.create",
         ({"mode": "payment", "success_url": "https://x", "payment_method_types": ["card"]},),
         400, "payment_method_types_no_longer_supported", "payment_method_types",
+    ),
+    Wrong(
+        SESSIONS, "checkout.sessions.create", ({"success_url": "https://x", "locale": "ku_lat"},),
+        400, None, "locale",
+        "Invalid locale: must be one of auto, bg, cs, da, de, el, en, en-GB, es,",
+    ),
+    Wrong(
+        INTENTS, "payment_intents.cancel", ("pi_x", {"cancellation_reason": "because"}), 400, None,
+        "cancellation_reason", "Invalid cancellation_reason: must be one of duplicate, fraudulent,",
+    ),
+    Wrong(
+        INTENTS, CREATE, intent(receipt_email="jenny"), 400, "email_invalid", "receipt_email",
     ),
     Wrong(
         SESSIONS, "checkout.sessions.create", ({"success_url": "https://x"},), 400,
@@ -251,6 +287,65 @@ async def test_a_charge_is_refunded_in_parts_and_never_beyond(rig: Any, ask: Any
     assert (await ask("payment_intents.retrieve", made.id)).status == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("currency", "whole", "fraction", "code"),
+    [
+        ("isk", 12300, 12345, NO_DECIMALS),
+        ("ugx", 12300, 12310, NO_DECIMALS),
+        ("kwd", 12340, 12345, "invalid_charge_amount"),
+    ],
+)
+async def test_digits_that_a_currency_has_no_use_for_are_refused_everywhere(
+    rig: Any, ask: Any, line_item: Any, currency: str, whole: int, fraction: int, code: str
+) -> None:
+    """https://docs.stripe.com/currencies#special-cases"""
+    held = await rig.intent(amount=50000, currency=currency, capture_method="manual")
+    waiting = await ask("payment_intents.create", {"amount": whole, "currency": currency})
+    calls = [
+        ("amount", "payment_intents.update", waiting.id, {"amount": fraction}),
+        ("amount_to_capture", "payment_intents.capture", held.id, {"amount_to_capture": fraction}),
+        (
+            "line_items[0][price_data][unit_amount]",
+            "checkout.sessions.create",
+            {
+                "mode": "payment",
+                "success_url": "https://shop.example",
+                "line_items": [line_item(fraction, currency=currency)],
+            },
+        ),
+    ]
+    for param, *call in calls:
+        refused = await ask.refused(*call)
+        assert (refused.http_status, refused.code, refused.param) == (400, code, param)
+    paid = await ask("payment_intents.capture", held.id)
+    refused = await ask.refused("refunds.create", {"payment_intent": paid.id, "amount": fraction})
+    assert (refused.http_status, refused.code, refused.param) == (400, code, "amount")
+    refund = await ask("refunds.create", {"payment_intent": paid.id, "amount": whole})
+    assert refund.amount == whole
+    rest = await ask("refunds.create", {"payment_intent": paid.id})
+    assert rest.amount == 50000 - whole
+
+
+@pytest.mark.parametrize(
+    ("currency", "largest"), [("idr", 10**12 - 1), ("cop", 10**10 - 1), ("inr", 10**9 - 1)]
+)
+async def test_some_currencies_have_room_for_more_digits(
+    ask: Any, currency: str, largest: int
+) -> None:
+    """https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts"""
+    params = {"amount": largest, "currency": currency}
+    assert (await ask("payment_intents.create", params)).amount == largest
+
+
+async def test_a_largest_amount_of_ones_own_counts_in_every_currency(start: Any) -> None:
+    rig = await start(max_amount=5000)
+    for currency in ("usd", "idr"):
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            await rig.intent(amount=5001, currency=currency)
+        assert refused.value.code == "amount_too_large"
+    assert (await rig.intent(amount=5000)).status == "succeeded"
+
+
 async def refund_in(rig: Any, ask: Any, status: str) -> Any:
     made = await rig.intent("pm_card_pendingRefund")
     refund = await ask("refunds.create", {"payment_intent": made.id, "amount": 400})
@@ -317,6 +412,29 @@ async def test_a_refund_keeps_its_merged_metadata(ask: Any, rig: Any) -> None:
     assert [r.id for r in (await ask("refunds.list", {"payment_intent": made.id})).data] == [
         refund.id
     ]
+
+
+async def test_words_for_the_customer_are_handed_through(rig: Any, ask: Any) -> None:
+    """https://docs.stripe.com/api/payment_intents/create, .../checkout/sessions/create"""
+    words = {"receipt_email": "jenny@example.com", "description": "Two books"}
+    session = await rig.session(locale="pt-BR", payment_intent_data=words)
+    assert (await ask("checkout.sessions.retrieve", session.id)).locale == "pt-BR"
+    bought = rig.sandbox.pay_session(session.id).session["payment_intent"]
+    paid = (await rig.intent(**words)).id
+    for id in (bought, paid):
+        intent = await ask("payment_intents.retrieve", id, {"expand": ["latest_charge"]})
+        for shown in (intent, intent.latest_charge):
+            assert {name: shown[name] for name in words} == words
+
+
+@pytest.mark.parametrize(
+    "reason", ["duplicate", "fraudulent", "requested_by_customer", "abandoned"]
+)
+async def test_a_cancellation_keeps_its_reason(rig: Any, ask: Any, reason: str) -> None:
+    """https://docs.stripe.com/api/payment_intents/cancel"""
+    made = await new(rig, ask)
+    await ask("payment_intents.cancel", made.id, {"cancellation_reason": reason})
+    assert (await ask("payment_intents.retrieve", made.id)).cancellation_reason == reason
 
 
 async def test_moves_of_a_checkout_session(rig: Any, ask: Any) -> None:
