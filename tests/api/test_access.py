@@ -71,6 +71,7 @@ GUARDED: Final[tuple[Route, ...]] = (
     ("GET", "/payment/{payment}", None, 200, 404),
     ("GET", "/payment/{intent}", None, 200, 404),
     ("GET", "/payment/{session}", None, 200, 404),
+    ("POST", "/payment/{payment}/cancel", {}, 200, 404),
     ("GET", "/user/user_123/payments", None, 200, 403),
     ("GET", "/user/user_123/orders", None, 200, 403),
     ("POST", "/refund", {"payment_id": "{paid}", "amount_cents": 1}, 403, 403),

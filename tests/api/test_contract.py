@@ -93,6 +93,7 @@ REFUND: Mapping[str, Check] = {
     "credits": integer,
     "status": one_of("pending", "succeeded", "failed", "canceled"),
     "reason": nullable(text),
+    "failure_reason": nullable(text),
     "created_at": time,
 }
 PAYMENT: Mapping[str, Check] = {
@@ -349,6 +350,7 @@ async def test_refund_replies_with_the_contract_fields(shop: Shop) -> None:
         "amount_cents": integer,
         "credits_returned": integer,
         "status": one_of("succeeded"),
+        "failure_reason": nullable(text),
         "payment_status": PAYMENT_STATUS,
     }
     card = await shop.pay_by_card()

@@ -26,6 +26,7 @@ ROUTES: Final = {
         "/confirm-payment",
         "/create-checkout-session",
         "/pay-with-credits",
+        "/payment/{payment_id}/cancel",
         "/refund",
         "/webhook/stripe",
     },
@@ -107,6 +108,7 @@ def test_every_failure_is_described_as_a_problem_with_its_codes(document: dict[s
             },
         ),
         ("/confirm-payment", "post", {"card_declined", "payment_not_found"}),
+        ("/payment/{payment_id}/cancel", "post", {"payment_not_cancelable", "payment_not_found"}),
         ("/create-checkout-session", "post", {"redirect_not_allowed", "stripe_timeout"}),
         ("/checkout-session/{session_id}", "get", {"checkout_session_not_found"}),
         (
