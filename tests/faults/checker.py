@@ -257,6 +257,8 @@ def _card(world: World, payment: Document) -> Iterator[Broken]:
     yield from _disputes(world, payment, charges)
     if payment["status"] == "canceled" and not held:
         yield from _cannot_be_paid(world, payment, intents)
+    for intent in intents:
+        yield from _not_abandoned_under_way(world, intent)
     if len(intents) > 1:
         yield Broken("7", f"{len(intents)} PaymentIntents were made for one payment")
     ids = {intent["id"] for intent in intents}
@@ -276,6 +278,20 @@ def _cannot_be_paid(world: World, payment: Document, intents: list[Document]) ->
     for status in statuses:
         if status not in ("canceled", "expired", "complete"):
             yield Broken("1", f"a canceled payment is still {status} at Stripe")
+
+
+def _not_abandoned_under_way(world: World, intent: Document) -> Iterator[Broken]:
+    """The service cancels as abandoned; a shopper or an owner gives another reason."""
+    under_way = False
+    for event in world.events.values():
+        then = event["data"]["object"]
+        if not event["type"].startswith("payment_intent.") or then["id"] != intent["id"]:
+            continue
+        if then["status"] == "canceled" and then["cancellation_reason"] == "abandoned":
+            if under_way:
+                yield Broken("9", "a PaymentIntent was abandoned while its money was under way")
+        action = (then["next_action"] or {}).get("type", "")
+        under_way = then["status"] == "processing" or action.endswith("_display_details")
 
 
 def _charges_of(world: World, intents: Iterable[Document]) -> list[Document]:
@@ -380,6 +396,8 @@ def _requests(
             yield from _opened(request, made)
         if request.path == "/refund":
             yield from _refunded(request, payments)
+        if request.path.endswith("/cancel"):
+            yield from _canceled(request, by_id)
         if request.reply is not None and request.reply.status == 200:
             yield from _still_true(request, by_id, order_ids)
     for record in world.collection("idempotency_keys").find({"status_code": None}):
@@ -399,6 +417,17 @@ def _opened(request: Request, made: list[Document]) -> Iterator[Broken]:
     said_so = reply.body.get("payment_status") in {*PAID, "processing"}
     if reply.status >= 400 and any(p["status"] in PAID for p in made) and not said_so:
         yield Broken("answer", f"{request} was refused ({reply.body['code']}) but is paid")
+
+
+def _canceled(request: Request, payments: dict[str, Document]) -> Iterator[Broken]:
+    payment = payments.get(request.path.split("/")[2])
+    if payment is None or request.reply is None or not request.is_answered:
+        return
+    told, status = request.reply.body, payment["status"]
+    if request.reply.status == 200 and status != "canceled":
+        yield Broken("answer", f"{request} said canceled, the payment is {status}")
+    if told.get("payment_status") in PAID and status not in PAID:
+        yield Broken("answer", f"{request} said paid, the payment is {status}")
 
 
 def _refunded(request: Request, payments: list[Document]) -> Iterator[Broken]:

@@ -7,7 +7,7 @@ it can.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from stripe_sandbox import ApiError
 from tests.faults.laboratory import Laboratory
@@ -46,8 +46,15 @@ def ok(reply: Reply | None) -> Document | None:
     return reply.body if reply is not None and reply.status == 200 else None
 
 
-async def open_intent(lab: Laboratory, user: str = "ada", amount: int = 999) -> Document | None:
-    body = {"user_id": user, "amount": amount, "metadata": {"request": f"open {lab.new_key()}"}}
+async def open_intent(
+    lab: Laboratory, user: str = "ada", amount: int = 999, currency: str = "usd"
+) -> Document | None:
+    body = {
+        "user_id": user,
+        "amount": amount,
+        "currency": currency,
+        "metadata": {"request": f"open {lab.new_key()}"},
+    }
     return ok(await lab.post("/create-payment-intent", body))
 
 
@@ -63,6 +70,10 @@ async def confirm(
     if payment_method is not None:
         body["payment_method_id"] = payment_method
     return ok(await lab.post("/confirm-payment", body))
+
+
+async def cancel(lab: Laboratory, opened: Document, *, on: int = 0) -> Document | None:
+    return ok(await lab.post(f"/payment/{opened['payment_id']}/cancel", {}, on=on))
 
 
 async def pay_by_credits(
@@ -99,6 +110,14 @@ def pay_page(lab: Laboratory, opened: Document, card: str = "pm_card_visa") -> N
         lab.note(f"the page refused: {refused.code}")
 
 
+def settle(lab: Laboratory, opened: Document, outcome: Literal["succeeded", "failed"]) -> None:
+    """The money of a delayed method came, or did not."""
+    try:
+        lab.world.stripe.settle(opened["payment_intent_id"], outcome)
+    except ApiError as refused:
+        lab.note(f"nothing to settle: {refused.code}")
+
+
 def intent_of(lab: Laboratory, opened: Document) -> str:
     """The PaymentIntent, also of a session."""
     if "payment_intent_id" in opened:
@@ -122,6 +141,11 @@ async def an_open_intent(lab: Laboratory, given: Document) -> None:
 
 async def an_open_session(lab: Laboratory, given: Document) -> None:
     given.update(await open_session(lab) or {})
+
+
+async def a_voucher(lab: Laboratory, given: Document) -> None:
+    given.update(await open_intent(lab, amount=2000, currency="mxn") or {})
+    pay_in_browser(lab, given, "pm_oxxo")
 
 
 async def a_paid_card(lab: Laboratory, given: Document) -> None:
@@ -213,6 +237,37 @@ async def bank_debit_bounces(lab: Laboratory, given: Document) -> None:
     pay_page(lab, given, "pm_usBankAccount")
     await lab.deliver_all()
     lab.world.stripe.settle(intent_of(lab, given), "failed")
+    await lab.deliver_all()
+
+
+@flow(a_voucher)
+async def voucher_is_paid_after_a_day(lab: Laboratory, given: Document) -> None:
+    await lab.deliver_all()
+    lab.world.pass_time(minutes(25 * 60))
+    await lab.reconcile()
+    settle(lab, given, "succeeded")
+    await lab.deliver_all()
+
+
+@flow(a_voucher)
+async def voucher_expires(lab: Laboratory, given: Document) -> None:
+    lab.world.pass_time(minutes(25 * 60))
+    await lab.reconcile()
+    settle(lab, given, "failed")
+    await lab.deliver_all()
+
+
+@flow(an_open_intent)
+async def cancel_intent(lab: Laboratory, given: Document) -> None:
+    await cancel(lab, given)
+    await lab.deliver_all()
+    pay_in_browser(lab, given)
+
+
+@flow(an_open_session)
+async def cancel_page(lab: Laboratory, given: Document) -> None:
+    await cancel(lab, given)
+    pay_page(lab, given)
     await lab.deliver_all()
 
 

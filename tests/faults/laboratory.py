@@ -497,6 +497,7 @@ class Laboratory:
 EVENT_TYPES: Final = frozenset(
     """
     payment_intent.succeeded payment_intent.payment_failed payment_intent.processing
+    payment_intent.requires_action
     payment_intent.canceled checkout.session.completed checkout.session.async_payment_succeeded
     checkout.session.async_payment_failed checkout.session.expired charge.refunded refund.created
     refund.updated refund.failed charge.dispute.created charge.dispute.closed

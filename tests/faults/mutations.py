@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -23,6 +23,7 @@ from app.domain.payments import Payment, PaymentStatus
 from app.domain.refunds import RefundStatus
 from app.domain.webhook_events import EventResult, EventStatus
 from app.errors import DependencyFailure, RefundExceedsRemaining
+from app.gateways.payments import IntentSnapshot
 from app.gateways.stripe import StripeGateway
 from app.repositories import database, indexes
 from app.repositories.documents import order_to_document
@@ -34,9 +35,10 @@ from app.repositories.webhook_events import WebhookEventRepository
 from app.services import idempotency as idempotency_rules
 from app.services import refunds
 from app.services.card_outcomes import CardOutcomes
+from app.services.checkout import CheckoutService
 from app.services.credits import ABANDONED, CreditsService
 from app.services.fulfilment import FulfilmentService
-from app.services.intents import IntentService
+from app.services.intents import CreatedIntent, IntentService
 from app.services.ledger import PaymentLedger
 from app.services.reconciliation import CURSOR, ReconciliationService
 from app.services.refunds import RefundService
@@ -795,6 +797,46 @@ def an_unpaid_completed_session_counts_as_paid(patch: pytest.MonkeyPatch) -> Non
         return await whole(self, payment, session, **how)
 
     patch.setattr(CardOutcomes, "observe_session", observe)
+
+
+@mutation("9", dying_in("voucher_is_paid_after_a_day"))
+def a_voucher_is_taken_for_a_shopper_who_left(patch: pytest.MonkeyPatch) -> None:
+    def may_be_abandoned(intent: IntentSnapshot, now: datetime) -> bool:
+        return intent.status != "processing"
+
+    patch.setattr(IntentSnapshot, "may_be_abandoned", may_be_abandoned)
+
+
+@mutation("10", dying_in("paid_by_webhook"))
+def a_repeat_hands_out_what_it_did_then(patch: pytest.MonkeyPatch) -> None:
+    async def present(self: Any, caller: Any, payment_id: str) -> CreatedIntent:
+        payment = await self._lookup.get(caller, payment_id)
+        intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
+        return CreatedIntent(payment, intent)
+
+    patch.setattr(IntentService, "present", present)
+
+
+@mutation("10", dying_in("page_paid_by_webhook"))
+def a_repeat_hands_out_a_page_that_is_closed(patch: pytest.MonkeyPatch) -> None:
+    async def present(self: Any, caller: Any, payment_id: str) -> None:
+        return None
+
+    patch.setattr(CheckoutService, "present", present)
+
+
+@mutation("8 answer", schedules_of("a_shopper_pays_what_is_canceled"))
+def a_payment_is_canceled_here_before_it_is_closed_at_stripe(patch: pytest.MonkeyPatch) -> None:
+    async def cancel(self: Any, payment: Payment, *, cause: str) -> Payment:
+        canceled: Payment = await self._ledger.apply(
+            payment, lambda known: known.cancel(now=self._clock(), cause=cause)
+        )
+        await self._gateway.cancel_payment_intent(
+            canceled.stripe_payment_intent_id, reason="requested_by_customer"
+        )
+        return canceled
+
+    patch.setattr(IntentService, "cancel", cancel)
 
 
 async def first_catch(subject: Mutation, *, limit: int = 2_000) -> tuple[Outcome | None, int]:

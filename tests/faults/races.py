@@ -12,6 +12,7 @@ from tests.faults.flows import (
     a_paid_card,
     an_open_intent,
     an_open_session,
+    cancel,
     confirm,
     nothing,
     open_intent,
@@ -276,6 +277,39 @@ def a_page_is_made_while_it_is_given_up(lab: Laboratory, given: Document) -> dic
 async def _reconcile_a_day_later(lab: Laboratory) -> None:
     await lab.wait(minutes(24 * 60 + 1))
     await lab.reconcile(on=1)
+
+
+@race(an_open_intent)
+def a_shopper_pays_what_is_canceled(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    async def pay() -> None:
+        await lab.wait(1)
+        pay_in_browser(lab, given)
+        for event_id in lab.undelivered:
+            await lab.deliver(event_id, on=1)
+
+    return {"owner": lambda: cancel(lab, given), "shopper": pay}
+
+
+@race(an_open_session)
+def a_page_is_paid_and_canceled(lab: Laboratory, given: Document) -> dict[str, Operation]:
+    async def pay() -> None:
+        await lab.wait(1)
+        pay_page(lab, given)
+        for event_id in lab.undelivered:
+            await lab.deliver(event_id, on=1)
+
+    return {"owner": lambda: cancel(lab, given), "shopper": pay}
+
+
+@race(nothing)
+def an_intent_is_made_while_it_is_canceled(
+    lab: Laboratory, given: Document
+) -> dict[str, Operation]:
+    async def cancel_what_is_there() -> None:
+        for payment in lab.world.collection("payments").find({}):
+            await cancel(lab, {"payment_id": payment["_id"]}, on=1)
+
+    return {"buyer": lambda: open_intent(lab), "owner": cancel_what_is_there}
 
 
 @race(an_open_intent)

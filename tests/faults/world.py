@@ -139,9 +139,12 @@ class World:
         self.events[event["id"]] = json.loads(json.dumps(event))
 
     def settle_banks(self) -> None:
-        """What banks owe an answer for is answered: delayed payments and refunds arrive."""
+        """What banks owe an answer for is answered: delayed payments and refunds arrive, vouchers
+        are paid.
+        """
         for intent in list(self.stripe.payment_intents._records):
-            if intent.status == "processing":
+            action = (intent.data["next_action"] or {}).get("type", "")
+            if intent.status == "processing" or action.endswith("_display_details"):
                 self.stripe.settle(intent.id, "succeeded")
         for refund in list(self.stripe.refunds._records):
             if refund.data["status"] == "pending":
