@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from app.auth import current_caller
 from app.domain.callers import Caller
 from app.domain.clock import Clock, utc_now
+from app.domain.money import maximum_charges
 from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics
 from app.repositories.database import (
@@ -107,7 +108,8 @@ async def open_services(
             abandon_after=timedelta(seconds=settings.abandon_after_seconds),
         )
         pricing = Pricing(
-            credit_value=settings.credit_value_cents, max_amount=settings.max_amount_cents
+            credit_value=settings.credit_value_cents,
+            max_amounts=maximum_charges(settings.max_amount_cents),
         )
         redirects = Redirects(
             success_url=settings.payment_success_url,

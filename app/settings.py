@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.money import maximum_charges
 from app.errors import ConfigurationError
 
 EMBEDDED_DATABASE_SCHEME = "mongomock://"
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
     allowed_redirect_origins: Origins = ()
 
     credit_value_cents: int = Field(default=100, ge=1)
-    max_amount_cents: int = Field(default=99_999_999, ge=1)
+    max_amount_cents: str = ""
     allow_user_refunds: bool = False
 
     auth_jwt_secret: SecretStr = SecretStr("")
@@ -103,6 +104,13 @@ class Settings(BaseSettings):
     @classmethod
     def _read_empty_as_unset(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("max_amount_cents", mode="before")
+    @classmethod
+    def _require_maximum_charges(cls, value: Any) -> str:
+        text = str(value)
+        maximum_charges(text)
+        return text
 
     @field_validator("cors_origins", "allowed_redirect_origins", mode="before")
     @classmethod

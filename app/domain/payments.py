@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from app.domain.cart import CartItem
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
+from app.domain.money import require_valid_amount
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import PaymentNotRefundable, RefundExceedsRemaining
 
@@ -364,7 +365,7 @@ class Payment:
 
         A card payment is refunded by ``amount``, a credits payment by ``credits`` (or by an
         ``amount`` that is worth a whole number of them); neither means all that remains.
-        Raises PaymentNotRefundable or RefundExceedsRemaining.
+        Raises PaymentNotRefundable, InvalidAmountForCurrency or RefundExceedsRemaining.
         """
         if self.refund(refund_id) is not None:
             return self
@@ -543,6 +544,7 @@ class Payment:
             raise PaymentNotRefundable("A card payment is refunded by amount, not in credits.")
         if amount is None:
             return self.refundable_amount
+        require_valid_amount(amount, self.currency)
         if amount > self.refundable_amount:
             raise RefundExceedsRemaining(
                 f"{amount} cannot be refunded: {self.refundable_amount} of {self.amount} remain.",

@@ -9,6 +9,7 @@ from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     CheckoutSessionNotFound,
+    InvalidAmountForCurrency,
     RedirectNotAllowed,
     UnsupportedCurrency,
 )
@@ -32,6 +33,7 @@ router = APIRouter(tags=["stripe checkout"])
         *ASKS_STRIPE,
         AmountTooSmall,
         AmountTooLarge,
+        InvalidAmountForCurrency,
         UnsupportedCurrency,
         RedirectNotAllowed,
     ),

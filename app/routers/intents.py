@@ -8,6 +8,7 @@ from app.domain.ids import ATTEMPT_PREFIX, PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
+    InvalidAmountForCurrency,
     PaymentDeclined,
     PaymentNotConfirmable,
     PaymentNotFound,
@@ -30,7 +31,12 @@ router = APIRouter(tags=["stripe elements"])
     "/create-payment-intent",
     response_model=CreatePaymentIntentReply,
     responses=problem_responses(
-        *POSTED, *ASKS_STRIPE, AmountTooSmall, AmountTooLarge, UnsupportedCurrency
+        *POSTED,
+        *ASKS_STRIPE,
+        AmountTooSmall,
+        AmountTooLarge,
+        InvalidAmountForCurrency,
+        UnsupportedCurrency,
     ),
 )
 async def create_payment_intent(

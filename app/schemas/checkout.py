@@ -1,6 +1,7 @@
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 
 from app.domain.payments import Payment
 from app.gateways.payments import SessionSnapshot
@@ -8,13 +9,21 @@ from app.schemas.common import Cart, Currency, Metadata, ReplyBody, RequestBody,
 from app.services.checkout import CreatedSession
 from app.services.purchases import Purchase
 
+_EMAIL_ADDRESS: Final = re.compile(r"{0}+@{0}+\.{0}+".format(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]"))
+
+
+def _require_email_address(text: str) -> str:
+    if not _EMAIL_ADDRESS.fullmatch(text):
+        raise ValueError("This is not an e-mail address; write it like name@example.com")
+    return text
+
+
 EmailAddress = Annotated[
     str,
-    StringConstraints(
-        min_length=3,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$",
-    ),
+    StringConstraints(strip_whitespace=True, max_length=254),
+    # Not a pattern: the refusal is shown to the shopper who typed the address.
+    AfterValidator(_require_email_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
 RedirectUrl = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.cart import CartItem
+from app.domain.money import LARGEST_AMOUNT
 from app.errors import ValidationFailed
 from app.services.purchases import Purchase
 
@@ -35,7 +36,11 @@ Metadata = Annotated[
 
 
 class RequestBody(BaseModel):
-    """Unknown fields are ignored, wrong types are refused; numbers are not read from strings."""
+    """Unknown fields are ignored, wrong types are refused; numbers are not read from strings.
+
+    What people write (a title, a reason, an e-mail address) is trimmed; ids, tokens and metadata
+    are taken as they are.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -49,10 +54,22 @@ class CartItemBody(RequestBody):
         str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
     ]
     quantity: Annotated[int, Field(ge=1, le=1000)] = 1
-    price_cents: Annotated[int, Field(ge=0, le=99_999_999, description="For one piece.")]
+    price_cents: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=LARGEST_AMOUNT,
+            description="For one piece; the bounds of the currency are checked afterwards.",
+        ),
+    ]
     credits: Annotated[int, Field(ge=0, le=100_000, description="For one piece.")] = 1
     title: (
-        Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=r"^[^\x00]+$")]
+        Annotated[
+            str,
+            StringConstraints(
+                strip_whitespace=True, min_length=1, max_length=250, pattern=r"^[^\x00]+$"
+            ),
+        ]
         | None
     ) = None
 
@@ -102,7 +119,7 @@ class PurchaseBody(RequestBody):
     def to_purchase(self) -> Purchase:
         """Raises ValidationFailed."""
         if (self.items is None) == (self.amount is None):
-            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
+            raise ValidationFailed.of_field("items", "Send exactly one of items and amount")
         return Purchase(
             user_id=self.user_id,
             items=None if self.items is None else cart_items(self.items),
