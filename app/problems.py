@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.errors import (
     BadRequest,
@@ -241,9 +243,21 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     headers = dict(error.headers or {})
     if status == 401:
         headers.setdefault("WWW-Authenticate", "Bearer")
+    if status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
     level = log.info if status < 500 else log.warning
     level("request.refused", status=status, code=code, method=request.method)
     return problem_response(status, code, known.title if known else phrase, detail, headers=headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """All that the path takes; Starlette names those of its first route only."""
+    return {
+        method
+        for context in iter_route_contexts(request.app.routes)
+        if context.matches(request.scope)[0] is not Match.NONE
+        for method in context.methods or ()
+    }
 
 
 def _log(error: PaymentServiceError) -> None:

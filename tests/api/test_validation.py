@@ -609,11 +609,11 @@ def replaced(body: Any, place: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
-WRONG: Final = (
+WRONG: Final[tuple[Any, ...]] = (
     *(..., None, True, 0, -1, 1, 1.5, 10**13, [], ["x"], [{}] * 101, {}, {"x": 1}, {"a]": "x"}),
     *("", "x", "x" * 3000, "a\x00b", "a\nb", "\ud800", " ", "12", "ax@example", "../x"),
 )
-COMPLETE: Final = {
+COMPLETE: Final[dict[str, dict[str, Any]]] = {
     "/create-payment-intent": {"items": [book()], "metadata": {"note": "x"}},
     "/confirm-payment": {"payment_method_id": "pm_card_visa"},
     "/create-checkout-session": {"metadata": {"note": "x"}},
