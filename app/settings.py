@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.money import maximum_charges
+from app.domain.user_ids import UserIdType
 from app.errors import ConfigurationError
 
 EMBEDDED_DATABASE_SCHEME = "mongomock://"
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     auth_mongodb_url: SecretStr = SecretStr("mongodb://localhost:27017")
     auth_mongodb_db_name: str = Field(default="audiobooker_auth", min_length=1)
     auth_users_collection: str = Field(default="users", min_length=1)
+    auth_user_id_type: UserIdType = UserIdType.AUTO
     auth_credits_field: str = Field(default="credits", min_length=1, pattern=r"^[^.$]+$")
     database_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
@@ -90,9 +92,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)
 
-    @field_validator("environment", mode="before")
+    @field_validator("environment", "auth_user_id_type", mode="before")
     @classmethod
-    def _lower_environment(cls, value: Any) -> Any:
+    def _lower(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")

@@ -3,7 +3,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, ServicesDep
+from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
 from app.domain.ids import PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
@@ -39,9 +39,14 @@ router = APIRouter(tags=["stripe checkout"])
     ),
 )
 async def create_checkout_session(
-    body: CreateCheckoutSessionBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+    body: CreateCheckoutSessionBody,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    user_ids: UserIdTypeDep,
 ) -> Response:
     """Starts a card payment on Stripe's hosted page: send the shopper to `checkout_url`."""
+    body = body.of_canonical_user(user_ids)
 
     async def create(payment_id: str) -> BaseModel:
         created = await services.checkout.create(

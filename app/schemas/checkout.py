@@ -5,7 +5,7 @@ from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 
 from app.domain.payments import Payment
 from app.gateways.payments import SessionSnapshot
-from app.schemas.common import Cart, Currency, Metadata, ReplyBody, RequestBody, UserId, cart_items
+from app.schemas.common import Cart, Currency, Metadata, ReplyBody, UserBody, cart_items
 from app.services.checkout import CreatedSession
 from app.services.purchases import Purchase
 
@@ -28,12 +28,11 @@ EmailAddress = Annotated[
 RedirectUrl = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 
-class CreateCheckoutSessionBody(RequestBody):
+class CreateCheckoutSessionBody(UserBody):
     """`success_url` may hold `{CHECKOUT_SESSION_ID}`; without it `session_id` is added to the
     query.
     """
 
-    user_id: UserId
     items: Cart
     customer_email: EmailAddress | None = None
     success_url: RedirectUrl | None = None

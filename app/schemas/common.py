@@ -1,18 +1,22 @@
 """What several bodies share."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.cart import CartItem
 from app.domain.money import LARGEST_AMOUNT
+from app.domain.user_ids import UserIdType
 from app.errors import ValidationFailed
 from app.services.purchases import Purchase
 
 UserId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$"),
-    Field(description="The auth database's `_id`; 24 hex digits mean an ObjectId."),
+    Field(
+        description="The auth database's `_id` as text. The spellings of an ObjectId or a UUID are "
+        "one id. Percent-encode it in a path, a slash too."
+    ),
 ]
 AnyPaymentId = Annotated[
     str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -108,10 +112,19 @@ def cart_items(cart: list[CartItemBody]) -> tuple[CartItem, ...]:
     return tuple(item.to_domain() for item in cart)
 
 
-class PurchaseBody(RequestBody):
+class UserBody(RequestBody):
+    user_id: UserId
+
+    def of_canonical_user(self, user_ids: UserIdType) -> Self:
+        """Before anything else is done with it, an Idempotency-Key's fingerprint too. Raises
+        ValidationFailed.
+        """
+        return self.model_copy(update={"user_id": user_ids.canonical(self.user_id)})
+
+
+class PurchaseBody(UserBody):
     """Exactly one of `items` and `amount`."""
 
-    user_id: UserId
     items: Cart | None = None
     amount: AmountCents | None = None
     metadata: Metadata | None = None
