@@ -109,6 +109,7 @@ def create_app(
     for module in (health, config, intents, checkout, credits, payments, refunds, webhooks):
         app.include_router(module.router, prefix=BASE_PATH)
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def banner() -> Response:
         return JSONResponse(

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.domain.callers import ANONYMOUS, INTERNAL, Caller
-from app.errors import ConfigurationError, Unauthenticated
+from app.domain.callers import ANONYMOUS, INTERNAL, Caller, Role
+from app.errors import ConfigurationError, Unauthenticated, ValidationFailed
 from app.settings import Settings
 
 _Key = bytes | RSAPublicKey | EllipticCurvePublicKey
@@ -39,6 +39,7 @@ class CallerVerifier:
 
     def __init__(self, settings: Settings) -> None:
         self._is_open = settings.is_open
+        self._user_ids = settings.auth_user_id_type
         self._internal_key = settings.internal_service_key.get_secret_value().encode()
         self._key: _Key | None = None
         # The configured key decides the algorithm, never the token's header: a token signed with
@@ -94,11 +95,14 @@ class CallerVerifier:
         if not isinstance(subject, str) or not 0 < len(subject.strip()) <= MAX_SUBJECT_LENGTH:
             raise Unauthenticated("The bearer token has no usable sub.")
         role = claims.get("role")
-        if role == "admin":
-            return Caller(subject, "admin")
-        if role == "service":
-            return Caller(subject, "service")
-        return Caller(subject, "user")
+        privileged: Role | None = role if role in ("admin", "service") else None
+        try:
+            subject = self._user_ids.canonical(subject)
+        except ValidationFailed as error:
+            # A service is named by whatever it is called; a user must be one of the auth database.
+            if privileged is None:
+                raise Unauthenticated("The bearer token has no usable sub.") from error
+        return Caller(subject, privileged or "user", self._user_ids.spellings(subject)[1:])
 
 
 async def current_caller(

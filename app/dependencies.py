@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 from app.auth import current_caller
 from app.domain.callers import Caller
 from app.domain.clock import Clock, utc_now
+from app.domain.money import maximum_charges
+from app.domain.user_ids import UserIdType
 from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
 from app.metrics import Metrics
 from app.repositories.database import (
@@ -103,13 +105,15 @@ async def open_services(
             users_collection,
             Commands(AUTH_DATABASE, timeout_seconds=seconds),
             credits_field=settings.auth_credits_field,
+            user_id_type=settings.auth_user_id_type,
         )
         policy = ReconcilePolicy(
             after=timedelta(seconds=settings.reconcile_after_seconds),
             abandon_after=timedelta(seconds=settings.abandon_after_seconds),
         )
         pricing = Pricing(
-            credit_value=settings.credit_value_cents, max_amount=settings.max_amount_cents
+            credit_value=settings.credit_value_cents,
+            max_amounts=maximum_charges(settings.max_amount_cents),
         )
         redirects = Redirects(
             success_url=settings.payment_success_url,
@@ -153,7 +157,7 @@ async def open_services(
             cancellation=CancellationService(lookup, intents, checkout, credits, clock=clock),
             refunds=refunds,
             lookup=lookup,
-            history=HistoryService(payments, orders),
+            history=HistoryService(payments, orders, settings.auth_user_id_type),
             webhooks=webhooks,
             idempotency=IdempotencyService(
                 IdempotencyKeyRepository(own[IDEMPOTENCY_KEYS], commands), clock=clock
@@ -185,11 +189,17 @@ async def get_settings(request: Request) -> Settings:
     return settings
 
 
+async def get_user_id_type(request: Request) -> UserIdType:
+    settings: Settings = request.app.state.settings
+    return settings.auth_user_id_type
+
+
 async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
+UserIdTypeDep = Annotated[UserIdType, Depends(get_user_id_type)]
 ServicesDep = Annotated[Services, Depends(get_services)]
 CallerDep = Annotated[Caller, Depends(current_caller)]

@@ -11,7 +11,8 @@
     │                               RefundExceedsRemaining
     ├── BodyTooLarge (413)
     ├── Unprocessable (422)         ValidationFailed, TotalMismatch, AmountTooSmall, AmountTooLarge,
-    │                               UnsupportedCurrency, RedirectNotAllowed, IdempotencyKeyReused
+    │                               InvalidAmountForCurrency, UnsupportedCurrency,
+    │                               RedirectNotAllowed, IdempotencyKeyReused
     └── DependencyFailure (5xx)     StripeFailed (502), StripeNotConfigured (503),
                                     StripeUnavailable (503), StripeTimeout (504),
                                     DatabaseUnavailable (503), EventNotYetApplicable (503)
@@ -194,7 +195,8 @@ class ValidationFailed(Unprocessable):
 
     @classmethod
     def of_field(cls, field: str, message: str) -> "ValidationFailed":
-        return cls(f"{field}: {message}", errors=[{"field": field, "message": message}])
+        """``message`` is a sentence for a person, without its full stop."""
+        return cls(f"{field}: {message}.", errors=[{"field": field, "message": message}])
 
 
 class TotalMismatch(Unprocessable):
@@ -203,13 +205,28 @@ class TotalMismatch(Unprocessable):
 
 
 class AmountTooSmall(Unprocessable):
+    """Fact: ``minimum``, in minor units; for a credits payment in credits."""
+
     code = "amount_too_small"
     title = "Amount too small"
 
 
 class AmountTooLarge(Unprocessable):
+    """Facts: ``maximum``, in minor units or credits; ``errors`` where one item's price is at
+    fault.
+    """
+
     code = "amount_too_large"
     title = "Amount too large"
+
+
+class InvalidAmountForCurrency(Unprocessable):
+    """Facts: ``currency``; ``multiple_of``, in minor units; ``errors`` where one item's price is at
+    fault.
+    """
+
+    code = "invalid_amount_for_currency"
+    title = "Amount not possible in this currency"
 
 
 class UnsupportedCurrency(Unprocessable):

@@ -60,6 +60,9 @@ class RequestContextMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _completed(message.get("headers", ()), id_header)
+            elif scope["method"] == "HEAD":
+                # RFC 9110, 9.3.2: the headers of GET, Content-Length too, and never a body.
+                message["body"] = b""
             await send(message)
 
         token = set_request_id(request_id)

@@ -4,14 +4,16 @@ import json
 import re
 from collections.abc import Mapping
 from http.client import responses as STATUS_PHRASES
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.errors import (
     BadRequest,
@@ -46,6 +48,40 @@ _DETAIL_OF_STATUS = {
     405: "This path does not take this method; the Allow header lists those that it takes.",
     413: "The request body is larger than this service accepts.",
     429: "Too many requests; try again after the time given in Retry-After.",
+}
+
+
+# By pydantic's type of the mistake; the numbers are of its context.
+# https://docs.pydantic.dev/latest/errors/validation_errors/
+ANY_OTHER: Final = "This value cannot be used here"
+_A_WHOLE_NUMBER: Final = "This must be a whole number"
+_TRUE_OR_FALSE: Final = "This must be true or false"
+_AN_OBJECT: Final = "This must be an object with named fields"
+SENTENCES: Final = {
+    "missing": "This is required",
+    "string_type": "This must be text",
+    "string_too_short": "This must have at least {min_length} character{s}",
+    "string_too_long": "This may have at most {max_length} character{s}",
+    "string_pattern_mismatch": "This holds a character that cannot be used here",
+    "string_unicode": "This holds a character that cannot be used here",
+    "int_type": _A_WHOLE_NUMBER,
+    "int_parsing": _A_WHOLE_NUMBER,
+    "int_from_float": _A_WHOLE_NUMBER,
+    "int_parsing_size": "This number is too large",
+    "greater_than": "This must be more than {gt}",
+    "greater_than_equal": "This must be at least {ge}",
+    "less_than": "This must be less than {lt}",
+    "less_than_equal": "This must be at most {le}",
+    "bool_type": _TRUE_OR_FALSE,
+    "bool_parsing": _TRUE_OR_FALSE,
+    "list_type": "This must be a list",
+    "too_short": "This must have at least {min_length} item{s}",
+    "too_long": "This may have at most {max_length} item{s}",
+    "dict_type": _AN_OBJECT,
+    "model_type": _AN_OBJECT,
+    "model_attributes_type": _AN_OBJECT,
+    "enum": "This must be one of {expected}",
+    "literal_error": "This must be one of {expected}",
 }
 
 
@@ -207,9 +243,21 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     headers = dict(error.headers or {})
     if status == 401:
         headers.setdefault("WWW-Authenticate", "Bearer")
+    if status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
     level = log.info if status < 500 else log.warning
     level("request.refused", status=status, code=code, method=request.method)
     return problem_response(status, code, known.title if known else phrase, detail, headers=headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """All that the path takes; Starlette names those of its first route only."""
+    return {
+        method
+        for context in iter_route_contexts(request.app.routes)
+        if context.matches(request.scope)[0] is not Match.NONE
+        for method in context.methods or ()
+    }
 
 
 def _log(error: PaymentServiceError) -> None:
@@ -233,13 +281,14 @@ def _refusal_of(request: Request, error: RequestValidationError) -> PaymentServi
     mistakes = error.errors()
     first = mistakes[0]
     if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "it cannot be read")
         position = first["loc"][-1]
-        return InvalidJson(f"The body is not valid JSON at character {position}: {reason}.")
+        return InvalidJson(
+            f"The body is not valid JSON; it cannot be read at character {position}."
+        )
     if first["loc"] == ("body",):
         return _not_an_object(request, first["type"])
     errors = [
-        {"field": _field_name(mistake["loc"]), "message": _message(mistake)}
+        {"field": _field_name(mistake["loc"]), "message": message_of(mistake)}
         for mistake in mistakes[:_MAX_LISTED_ERRORS]
     ]
     detail = f"{errors[0]['field']}: {errors[0]['message']}."
@@ -269,15 +318,20 @@ def _unreadable_body(cause: BaseException) -> PaymentServiceError:
 
 def _field_name(location: tuple[int | str, ...]) -> str:
     parts = location[1:] if location[0] in ("body", "query", "path", "header") else location
-    return ".".join(str(part) for part in parts)[:_MAX_FIELD_LENGTH] or str(location[0])
+    # pydantic marks a key that is wrong itself; a key is the caller's and may hold anything.
+    name = ".".join(str(part) for part in parts if part != "[key]")[:_MAX_FIELD_LENGTH]
+    return "".join(c if c.isprintable() else "?" for c in name) or str(location[0])
 
 
-def _message(mistake: Mapping[str, Any]) -> str:
-    """pydantic's sentence; it never holds the input but for an unknown union tag."""
-    if mistake["type"] == "union_tag_invalid":
-        return "Input is not one of the known kinds"
-    message: str = mistake["msg"]
-    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+def message_of(mistake: Mapping[str, Any]) -> str:
+    """For the person who filled the field in: never the input, a pattern or pydantic's own words
+    but for those of a validator of ours.
+    """
+    context = mistake.get("ctx", {})
+    if mistake["type"] == "value_error":
+        return str(context["error"]).rstrip(".")
+    plural = "" if context.get("min_length", context.get("max_length")) == 1 else "s"
+    return SENTENCES.get(mistake["type"], ANY_OTHER).format_map({**context, "s": plural})
 
 
 def _snake_case(phrase: str) -> str:

@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.money import maximum_charges
+from app.domain.user_ids import UserIdType
 from app.errors import ConfigurationError
 
 EMBEDDED_DATABASE_SCHEME = "mongomock://"
@@ -59,6 +61,7 @@ class Settings(BaseSettings):
     auth_mongodb_url: SecretStr = SecretStr("mongodb://localhost:27017")
     auth_mongodb_db_name: str = Field(default="audiobooker_auth", min_length=1)
     auth_users_collection: str = Field(default="users", min_length=1)
+    auth_user_id_type: UserIdType = UserIdType.AUTO
     auth_credits_field: str = Field(default="credits", min_length=1, pattern=r"^[^.$]+$")
     database_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
@@ -75,7 +78,7 @@ class Settings(BaseSettings):
     allowed_redirect_origins: Origins = ()
 
     credit_value_cents: int = Field(default=100, ge=1)
-    max_amount_cents: int = Field(default=99_999_999, ge=1)
+    max_amount_cents: str = ""
     allow_user_refunds: bool = False
 
     auth_jwt_secret: SecretStr = SecretStr("")
@@ -89,9 +92,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)
 
-    @field_validator("environment", mode="before")
+    @field_validator("environment", "auth_user_id_type", mode="before")
     @classmethod
-    def _lower_environment(cls, value: Any) -> Any:
+    def _lower(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
@@ -103,6 +106,13 @@ class Settings(BaseSettings):
     @classmethod
     def _read_empty_as_unset(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("max_amount_cents", mode="before")
+    @classmethod
+    def _require_maximum_charges(cls, value: Any) -> str:
+        text = str(value)
+        maximum_charges(text)
+        return text
 
     @field_validator("cors_origins", "allowed_redirect_origins", mode="before")
     @classmethod

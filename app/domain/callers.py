@@ -10,10 +10,13 @@ Role = Literal["anonymous", "user", "service", "admin", "internal"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``user_id`` is the token's ``sub``; it is None for the anonymous and the internal caller."""
+    """``user_id`` is the token's ``sub`` in its canonical form; it is None for the anonymous and
+    the internal caller. ``stored_as`` are other spellings of it, which earlier payments may hold.
+    """
 
     user_id: str | None
     role: Role
+    stored_as: tuple[str, ...] = ()
 
     @property
     def acts_for_anyone(self) -> bool:
@@ -31,7 +34,9 @@ class Caller:
             raise Forbidden("You may only act for your own user id.")
 
     def may_see(self, owner_user_id: str) -> bool:
-        return self.acts_for_anyone or self.user_id == owner_user_id
+        return (
+            self.acts_for_anyone or self.user_id == owner_user_id or owner_user_id in self.stored_as
+        )
 
     def require_refund_permission(self, allow_user_refunds: bool) -> None:
         """Whether the payment is the caller's own is a separate question (``may_see``)."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from app.domain.cart import CartItem
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
-from app.domain.money import display
+from app.domain.money import display, require_valid_amount
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
     Conflict,
@@ -261,7 +261,7 @@ class Payment:
 
     @property
     def is_payable(self) -> bool:
-        """Whether a shopper may be sent to pay it: with Stripe, a declined one may be tried again."""
+        """Whether a shopper may be sent to pay it; by card, one that was declined too."""
         is_open = self.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
         return is_open and not self.is_final and self.review is None
 
@@ -298,7 +298,9 @@ class Payment:
         elif self.status.is_paid:
             detail = "This payment has been paid already."
         elif self.status is PaymentStatus.PROCESSING:
-            detail = "This payment was submitted and the bank has yet to answer; do not pay it again."
+            detail = (
+                "This payment was submitted and the money is on its way; do not pay it again."
+            )
         else:
             detail = (
                 f"This payment is {self.status.value} and cannot be paid any more; "
@@ -450,7 +452,7 @@ class Payment:
 
         A card payment is refunded by ``amount``, a credits payment by ``credits`` (or by an
         ``amount`` that is worth a whole number of them); neither means all that remains.
-        Raises PaymentNotRefundable or RefundExceedsRemaining.
+        Raises PaymentNotRefundable, InvalidAmountForCurrency or RefundExceedsRemaining.
         """
         if self.refund(refund_id) is not None:
             return self
@@ -634,6 +636,7 @@ class Payment:
             raise PaymentNotRefundable("A card payment is refunded by amount, not in credits.")
         if amount is None:
             return self.refundable_amount
+        require_valid_amount(amount, self.currency)
         if amount > self.refundable_amount:
             raise RefundExceedsRemaining(
                 f"{amount} cannot be refunded: {self.refundable_amount} of {self.amount} remain.",

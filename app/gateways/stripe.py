@@ -66,6 +66,10 @@ _CLIENT_SECRET: Final = re.compile(r"\b(?:pi|seti|cs)_(?:test_|live_)?[A-Za-z0-9
 https://docs.stripe.com/api/payment_intents/object#payment_intent_object-client_secret
 """
 
+_LIMIT: Final = re.compile(
+    r"Amount must be (?:at least|no more than) \D*(?P<figure>\d[\d,]*\.\d{2,3}|\d+(?= cents))\b"
+)
+
 _SPECIAL_REFUSALS: Final = (CardDeclined, AmountTooSmall, AmountTooLarge)
 
 _SDK_RETRIES: Final = 2
@@ -451,9 +455,13 @@ def translate_error(error: BaseException) -> Exception | None:
         case stripe.AuthenticationError() | stripe.PermissionError():
             return StripeFailed("Stripe does not accept this service's key.")
         case stripe.InvalidRequestError(code="amount_too_small"):
-            return AmountTooSmall("The amount is below Stripe's minimum charge.")
+            return AmountTooSmall(
+                "The amount is below Stripe's minimum charge.", minimum=_limit_in(error)
+            )
         case stripe.InvalidRequestError(code="amount_too_large"):
-            return AmountTooLarge("The amount is above Stripe's maximum charge.")
+            return AmountTooLarge(
+                "The amount is above Stripe's maximum charge.", maximum=_limit_in(error)
+            )
         case stripe.InvalidRequestError():
             missing = error.code == "resource_missing" or error.http_status == 404
             kind = StripeObjectMissing if missing else StripeRefused
@@ -481,6 +489,15 @@ def _timed_out() -> StripeTimeout:
         "look the payment up before paying again.",
         retry_after=10,
     )
+
+
+def _limit_in(error: stripe.InvalidRequestError) -> int | None:
+    """In minor units, from "Amount must be at least $0.50 usd" or "... no more than $999,999.99".
+
+    None where Stripe words it otherwise, a limit in the settlement currency say.
+    """
+    found = _LIMIT.match(error.user_message or "")
+    return int(re.sub("[,.]", "", found["figure"])) if found else None
 
 
 def _failure_of(error: stripe.CardError) -> Failure:

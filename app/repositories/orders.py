@@ -5,7 +5,7 @@ from pymongo.errors import DuplicateKeyError
 from app.domain.orders import Order
 from app.repositories.database import Collection, Commands
 from app.repositories.documents import order_from_document, order_to_document
-from app.repositories.pages import Page, PagePosition, page_filter, page_of
+from app.repositories.pages import Page, PagePosition, of_user, page_filter, page_of
 
 
 class OrderRepository:
@@ -30,11 +30,11 @@ class OrderRepository:
                 )
 
     async def list_by_user(
-        self, user_id: str, *, limit: int, after: PagePosition | None = None
+        self, *spellings: str, limit: int, after: PagePosition | None = None
     ) -> Page[Order]:
-        """Newest first."""
+        """Newest first. ``spellings`` are those of one user's id."""
         async with self._commands:
-            cursor = self._collection.find(page_filter({"user_id": user_id}, after))
+            cursor = self._collection.find(page_filter(of_user(spellings), after))
             found = (
                 await cursor.sort([("created_at", -1), ("_id", -1)])
                 .limit(limit + 1)

@@ -24,6 +24,11 @@ class Page(Generic[Record]):
     has_more: bool
 
 
+def of_user(spellings: Sequence[str]) -> Document:
+    """What belongs to a user whose id is stored in one of these spellings."""
+    return {"user_id": spellings[0] if len(spellings) == 1 else {"$in": list(spellings)}}
+
+
 def page_filter(query: Document, after: PagePosition | None) -> Document:
     if after is None:
         return query

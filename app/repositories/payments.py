@@ -9,7 +9,7 @@ from app.domain.payments import Payment, PaymentStatus
 from app.errors import PaymentNotFound
 from app.repositories.database import Collection, Commands, Document
 from app.repositories.documents import payment_from_document, payment_to_document
-from app.repositories.pages import Page, PagePosition, page_filter, page_of
+from app.repositories.pages import Page, PagePosition, of_user, page_filter, page_of
 
 
 class PaymentRepository:
@@ -68,14 +68,13 @@ class PaymentRepository:
 
     async def list_by_user(
         self,
-        user_id: str,
-        *,
+        *spellings: str,
         limit: int,
         after: PagePosition | None = None,
         status: PaymentStatus | None = None,
     ) -> Page[Payment]:
-        """Newest first."""
-        query: Document = {"user_id": user_id}
+        """Newest first. ``spellings`` are those of one user's id."""
+        query = of_user(spellings)
         if status is not None:
             query["status"] = status.value
         async with self._commands:

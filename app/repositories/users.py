@@ -4,11 +4,13 @@ import math
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
-from bson import Decimal128, ObjectId
+from bson import Binary, Decimal128, ObjectId
 from pymongo import ReturnDocument
 
 from app.domain.credits import Debit, DebitOutcome, MarkKind
+from app.domain.user_ids import UserIdType, is_object_id, is_uuid
 from app.errors import UserNotFound
 from app.repositories.database import (
     AUTH_DATABASE,
@@ -26,10 +28,18 @@ _TRIES: Final = 3
 
 
 class UserRepository:
-    def __init__(self, collection: Collection, commands: Commands, *, credits_field: str) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        commands: Commands,
+        *,
+        credits_field: str,
+        user_id_type: UserIdType = UserIdType.AUTO,
+    ) -> None:
         self._collection = collection
         self._commands = commands
         self._credits_field = credits_field
+        self._user_id_type = user_id_type
 
     async def get_credits(self, user_id: str) -> int:
         """The balance. Raises UserNotFound."""
@@ -90,7 +100,7 @@ class UserRepository:
             return
         async with self._commands:
             await self._collection.update_one(
-                {"_id": _key(user_id)},
+                {"_id": self._key(user_id)},
                 {
                     "$pullAll": {MARKS_FIELD: marks},
                     "$max": {FENCE_FIELD: removed_until},
@@ -113,7 +123,7 @@ class UserRepository:
         Raises UserNotFound, and DatabaseUnavailable when what was read contradicts the update: only
         a mark that was seen says that something happened, or that it did not.
         """
-        query: Document = {"_id": _key(user_id), **_guard(key, as_of)}
+        query: Document = {"_id": self._key(user_id), **_guard(key, as_of)}
         update: Document = {
             "$push": {
                 MARKS_FIELD: {"key": key, "kind": kind.value, "credits": abs(change), "at": now}
@@ -146,8 +156,21 @@ class UserRepository:
     async def _find(self, user_id: str) -> Document | None:
         async with self._commands:
             return await self._collection.find_one(
-                {"_id": _key(user_id)}, projection={self._credits_field: 1, MARKS_FIELD: 1}
+                {"_id": self._key(user_id)}, projection={self._credits_field: 1, MARKS_FIELD: 1}
             )
+
+    def _key(self, user_id: str) -> str | ObjectId | Binary:
+        """The user's ``_id``. An id that is not of the configured type belongs to a payment from
+        before it was configured, and is text.
+        """
+        match self._user_id_type:
+            case UserIdType.AUTO | UserIdType.OBJECTID if is_object_id(user_id):
+                return ObjectId(user_id)
+            case UserIdType.UUID if is_uuid(user_id):
+                # Explicitly of subtype 4, whatever uuidRepresentation the URL says.
+                return Binary.from_uuid(UUID(user_id))
+            case _:
+                return user_id
 
     def _balance(self, document: Document) -> int:
         """A missing or unreadable balance is no credit at all."""
@@ -166,8 +189,3 @@ def _guard(key: str, as_of: datetime) -> Document:
     would hold nobody back, and nobody would be told.
     """
     return {"$nor": [{f"{MARKS_FIELD}.key": key}, {FENCE_FIELD: {"$gte": as_of}}]}
-
-
-def _key(user_id: str) -> str | ObjectId:
-    """The auth service's ids are ObjectIds; a user id that looks like one is one."""
-    return ObjectId(user_id) if ObjectId.is_valid(user_id) else user_id

@@ -3,12 +3,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, ServicesDep
+from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
 from app.domain.ids import PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     CheckoutSessionNotFound,
+    InvalidAmountForCurrency,
     PaymentNotConfirmable,
     RedirectNotAllowed,
     UnsupportedCurrency,
@@ -33,15 +34,21 @@ router = APIRouter(tags=["stripe checkout"])
         *ASKS_STRIPE,
         AmountTooSmall,
         AmountTooLarge,
+        InvalidAmountForCurrency,
         UnsupportedCurrency,
         RedirectNotAllowed,
         PaymentNotConfirmable,
     ),
 )
 async def create_checkout_session(
-    body: CreateCheckoutSessionBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+    body: CreateCheckoutSessionBody,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    user_ids: UserIdTypeDep,
 ) -> Response:
     """Starts a card payment on Stripe's hosted page: send the shopper to `checkout_url`."""
+    body = body.of_canonical_user(user_ids)
 
     async def create(payment_id: str) -> BaseModel:
         created = await services.checkout.create(

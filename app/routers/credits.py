@@ -1,7 +1,7 @@
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, ServicesDep
+from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
 from app.domain.ids import PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
@@ -33,11 +33,16 @@ router = APIRouter(tags=["credits"])
     ),
 )
 async def pay_with_credits(
-    body: PayWithCreditsBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+    body: PayWithCreditsBody,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    user_ids: UserIdTypeDep,
 ) -> Response:
     """Pays at once with the account's credits. `amount` is converted at the value of one credit and
     rounded up.
     """
+    body = body.of_canonical_user(user_ids)
     purchase = body.to_purchase()
 
     async def pay(payment_id: str) -> BaseModel:

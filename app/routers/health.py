@@ -11,8 +11,11 @@ from app.schemas.health import HealthReply, LivenessReply, ReadinessReply
 SERVICE_NAME: Final = "audiobooker-payment"
 
 router = APIRouter(prefix="/health", tags=["health"])
+"""Monitors ask with HEAD too: the same answer, whose body RequestContextMiddleware leaves out."""
 
 
+@router.head("", include_in_schema=False)
+@router.head("/", include_in_schema=False)
 @router.get("", include_in_schema=False)
 @router.get("/")
 async def health(settings: SettingsDep) -> HealthReply:
@@ -24,12 +27,14 @@ async def health(settings: SettingsDep) -> HealthReply:
     )
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live")
 async def live() -> LivenessReply:
     """For the liveness probe: touches no dependency."""
     return LivenessReply()
 
 
+@router.head("/ready", response_model=ReadinessReply, include_in_schema=False)
 @router.get(
     "/ready", response_model=ReadinessReply, responses=problem_responses(DatabaseUnavailable)
 )

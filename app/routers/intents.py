@@ -3,11 +3,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.dependencies import CallerDep, ServicesDep
+from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
 from app.domain.ids import ATTEMPT_PREFIX, PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
+    InvalidAmountForCurrency,
     PaymentDeclined,
     PaymentNotConfirmable,
     PaymentNotFound,
@@ -34,14 +35,20 @@ router = APIRouter(tags=["stripe elements"])
         *ASKS_STRIPE,
         AmountTooSmall,
         AmountTooLarge,
+        InvalidAmountForCurrency,
         UnsupportedCurrency,
         PaymentNotConfirmable,
     ),
 )
 async def create_payment_intent(
-    body: CreatePaymentIntentBody, caller: CallerDep, services: ServicesDep, once: OnceDep
+    body: CreatePaymentIntentBody,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    user_ids: UserIdTypeDep,
 ) -> Response:
     """Starts a card payment; the frontend pays it with Stripe Elements and the `client_secret`."""
+    body = body.of_canonical_user(user_ids)
     purchase = body.to_purchase()
 
     async def create(payment_id: str) -> BaseModel:

@@ -1,9 +1,10 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 
-from app.dependencies import CallerDep, ServicesDep
+from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
 from app.domain.ids import CANCELLATION_PREFIX
 from app.domain.payments import PaymentStatus
 from app.errors import PaymentNotCancelable, PaymentNotFound
@@ -20,6 +21,24 @@ from app.schemas.payments import (
 )
 
 router = APIRouter(tags=["payments"])
+
+
+class _UserIdConvertor(PathConvertor):
+    """A user id may hold a slash, which servers decode before a route is looked for. What follows
+    it is the last segment of the path, so that no path can be read in two ways.
+    """
+
+    regex = "(?s:.+)"
+
+
+register_url_convertor("user_id", _UserIdConvertor())
+
+
+async def canonical_user_id(user_id: UserId, user_ids: UserIdTypeDep) -> str:
+    return user_ids.canonical(user_id)
+
+
+CanonicalUserId = Annotated[str, Depends(canonical_user_id)]
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=500, description="The page before's next_cursor.")]
@@ -60,10 +79,10 @@ async def cancel_payment(
     return await once.answer(CancelPayment(payment_id=payment_id), CANCELLATION_PREFIX, cancel)
 
 
-@router.get("/user/{user_id}/payments", responses=problem_responses(*GUARDED))
+@router.get("/user/{user_id:user_id}/payments", responses=problem_responses(*GUARDED))
 async def list_payments(
-    user_id: UserId,
     caller: CallerDep,
+    user_id: CanonicalUserId,
     services: ServicesDep,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -76,10 +95,10 @@ async def list_payments(
     return PaymentListReply.of(page)
 
 
-@router.get("/user/{user_id}/orders", responses=problem_responses(*GUARDED))
+@router.get("/user/{user_id:user_id}/orders", responses=problem_responses(*GUARDED))
 async def list_orders(
-    user_id: UserId,
     caller: CallerDep,
+    user_id: CanonicalUserId,
     services: ServicesDep,
     limit: Limit = 50,
     cursor: Cursor = None,

@@ -4,6 +4,7 @@ from pydantic import BaseModel
 from app.dependencies import CallerDep, ServicesDep
 from app.domain.ids import REFUND_PREFIX
 from app.errors import (
+    InvalidAmountForCurrency,
     PaymentNotFound,
     PaymentNotRefundable,
     RefundExceedsRemaining,
@@ -29,6 +30,7 @@ router = APIRouter(tags=["refunds"])
         UserNotFound,
         PaymentNotRefundable,
         RefundExceedsRemaining,
+        InvalidAmountForCurrency,
         RefundRefused,
         StripeFailed,
         StripeNotConfigured,

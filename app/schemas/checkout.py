@@ -10,8 +10,7 @@ from app.schemas.common import (
     EmailAddress,
     Metadata,
     ReplyBody,
-    RequestBody,
-    UserId,
+    UserBody,
     cart_items,
 )
 from app.services.checkout import CreatedSession
@@ -26,12 +25,11 @@ Locale = Literal[
 RedirectUrl = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 
-class CreateCheckoutSessionBody(RequestBody):
+class CreateCheckoutSessionBody(UserBody):
     """`success_url` may hold `{CHECKOUT_SESSION_ID}`; without it `session_id` is added to the
     query.
     """
 
-    user_id: UserId
     items: Cart
     customer_email: EmailAddress | None = None
     success_url: RedirectUrl | None = None

@@ -1,17 +1,30 @@
 """What several bodies share."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from app.domain.cart import CartItem
+from app.domain.money import LARGEST_AMOUNT
+from app.domain.user_ids import UserIdType
 from app.errors import ValidationFailed
 from app.services.purchases import Purchase
 
 UserId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$"),
-    Field(description="The auth database's `_id`; 24 hex digits mean an ObjectId."),
+    Field(
+        description="The auth database's `_id` as text. The spellings of an ObjectId or a UUID are "
+        "one id. Percent-encode it in a path, a slash too."
+    ),
 ]
 AnyPaymentId = Annotated[
     str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -34,19 +47,30 @@ Metadata = Annotated[
 ]
 
 
+_EMAIL_ADDRESS: Final = re.compile(r"{0}+@{0}+\.{0}+".format(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]"))
+
+
+def _require_email_address(text: str) -> str:
+    if not _EMAIL_ADDRESS.fullmatch(text):
+        raise ValueError("This is not an e-mail address; write it like name@example.com")
+    return text
+
+
 EmailAddress = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True,
-        min_length=3,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$",
-    ),
+    StringConstraints(strip_whitespace=True, max_length=254),
+    # Not a pattern: the refusal is shown to the shopper who typed the address.
+    AfterValidator(_require_email_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
 
 
 class RequestBody(BaseModel):
-    """Unknown fields are ignored, wrong types are refused; numbers are not read from strings."""
+    """Unknown fields are ignored, wrong types are refused; numbers are not read from strings.
+
+    What people write (a title, a reason, an e-mail address) is trimmed; ids, tokens and metadata
+    are taken as they are.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -60,10 +84,22 @@ class CartItemBody(RequestBody):
         str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
     ]
     quantity: Annotated[int, Field(ge=1, le=1000)] = 1
-    price_cents: Annotated[int, Field(ge=0, le=99_999_999, description="For one piece.")]
+    price_cents: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=LARGEST_AMOUNT,
+            description="For one piece; the bounds of the currency are checked afterwards.",
+        ),
+    ]
     credits: Annotated[int, Field(ge=0, le=100_000, description="For one piece.")] = 1
     title: (
-        Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=r"^[^\x00]+$")]
+        Annotated[
+            str,
+            StringConstraints(
+                strip_whitespace=True, min_length=1, max_length=250, pattern=r"^[^\x00]+$"
+            ),
+        ]
         | None
     ) = None
 
@@ -102,10 +138,19 @@ def cart_items(cart: list[CartItemBody]) -> tuple[CartItem, ...]:
     return tuple(item.to_domain() for item in cart)
 
 
-class PurchaseBody(RequestBody):
+class UserBody(RequestBody):
+    user_id: UserId
+
+    def of_canonical_user(self, user_ids: UserIdType) -> Self:
+        """Before anything else is done with it, an Idempotency-Key's fingerprint too. Raises
+        ValidationFailed.
+        """
+        return self.model_copy(update={"user_id": user_ids.canonical(self.user_id)})
+
+
+class PurchaseBody(UserBody):
     """Exactly one of `items` and `amount`."""
 
-    user_id: UserId
     items: Cart | None = None
     amount: AmountCents | None = None
     metadata: Metadata | None = None
@@ -113,7 +158,7 @@ class PurchaseBody(RequestBody):
     def to_purchase(self) -> Purchase:
         """Raises ValidationFailed."""
         if (self.items is None) == (self.amount is None):
-            raise ValidationFailed.of_field("items", "send exactly one of items and amount")
+            raise ValidationFailed.of_field("items", "Send exactly one of items and amount")
         return Purchase(
             user_id=self.user_id,
             items=None if self.items is None else cart_items(self.items),

@@ -206,6 +206,6 @@ def decode_cursor(cursor: str | None) -> PagePosition | None:
         created_at = _EPOCH + int(milliseconds) * _MILLISECOND
     except (binascii.Error, ValueError, OverflowError):
         raise ValidationFailed.of_field(
-            "cursor", "send the next_cursor of the page before"
+            "cursor", "Send the next_cursor of the page before"
         ) from None
     return PagePosition(created_at, record_id)

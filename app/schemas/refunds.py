@@ -15,7 +15,10 @@ class RefundBody(RequestBody):
     payment_id: AnyPaymentId
     amount_cents: Annotated[int, Field(ge=1)] | None = None
     credits: Annotated[int, Field(ge=1, description="For a credits payment.")] | None = None
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+    reason: (
+        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+        | None
+    ) = Field(
         default=None,
         description=(
             "Free text, or one of Stripe's: duplicate, fraudulent (blocks the card), "
@@ -25,7 +28,7 @@ class RefundBody(RequestBody):
 
     def require_one_measure(self) -> None:
         if self.amount_cents is not None and self.credits is not None:
-            raise ValidationFailed.of_field("credits", "send amount_cents or credits, not both")
+            raise ValidationFailed.of_field("credits", "Send amount_cents or credits, not both")
 
 
 class RefundReply(ReplyBody):

@@ -165,7 +165,7 @@ class CardOutcomes:
     ) -> Payment:
         def process(known: Payment) -> Payment:
             # Decided on the payment as it is stored: its failure may be recorded at the same
-            # moment. Completed before it failed, or tried again since? Only the PaymentIntent knows.
+            # moment. Only the PaymentIntent knows whether it failed before or after.
             is_old = known.was_tried and not is_current
             if intent_id is not None and (known.status is PaymentStatus.FAILED or is_old):
                 return known

@@ -179,9 +179,7 @@ class CheckoutService:
         except StripeRefused:
             # Completed or expired meanwhile: what Stripe says now is the answer.
             session = await self._gateway.retrieve_checkout_session(session_id)
-        return await self._outcomes.observe_session(
-            payment, session, cause=cause, is_current=True
-        )
+        return await self._outcomes.observe_session(payment, session, cause=cause, is_current=True)
 
     async def _at_present(self, payment: Payment) -> CreatedSession:
         payment.require_payable()

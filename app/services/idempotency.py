@@ -51,7 +51,7 @@ class IdempotentRequest:
         """Raises ValidationFailed for a key that is empty, too long or not printable ASCII."""
         if not 0 < len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
             raise ValidationFailed.of_field(
-                "Idempotency-Key", f"must be 1 to {LONGEST_KEY} printable characters"
+                "Idempotency-Key", f"This must be 1 to {LONGEST_KEY} printable characters"
             )
         return cls(key, scope, hashlib.sha256(f"{route}\n{body}".encode()).hexdigest())
 

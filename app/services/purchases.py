@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.domain.cart import CartItem, credits_for_amount, total_amount, total_credits
-from app.domain.money import require_chargeable
+from app.domain.money import (
+    CURRENCIES,
+    require_at_most,
+    require_chargeable,
+    require_supported_currency,
+)
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
@@ -37,6 +42,10 @@ _FIELDS_FROM_CALLERS: Final = {
 
 CREDITS_LIMIT: Final = 100_000_000
 
+_FREE_CART: Final = (
+    "A cart that costs nothing cannot be paid; give the books away without a payment."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
@@ -52,16 +61,26 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """The rules: what one credit is worth and how much may be charged at most, in minor units."""
+    """The rules: what one credit is worth and how much may be charged at most in each currency, in
+    minor units.
+    """
 
     credit_value: int
-    max_amount: int
+    max_amounts: Mapping[str, int]
 
     def card_amount(self, purchase: Purchase) -> int:
         """What to charge. Raises an Unprocessable for whatever Stripe would refuse."""
         _require_metadata(purchase.metadata)
-        amount = _amount(purchase)
-        require_chargeable(amount, purchase.currency, maximum=self.max_amount)
+        amount, currency = _amount(purchase), purchase.currency
+        require_supported_currency(currency)
+        if purchase.items is not None and amount == 0:
+            raise AmountTooSmall(_FREE_CART, minimum=CURRENCIES[currency].minimum)
+        # Stripe's page gets each price as an amount of its own.
+        prices = {
+            f"items.{place}.price_cents": item.price_cents
+            for place, item in enumerate(purchase.items or ())
+        }
+        require_chargeable(amount, currency, maximum=self.max_amounts[currency], prices=prices)
         return amount
 
     def credits_price(self, purchase: Purchase) -> tuple[int, int]:
@@ -78,9 +97,17 @@ class Pricing:
                 expected=credits,
             )
         if credits < 1:
-            raise AmountTooSmall("A payment with credits costs at least one credit.", minimum=1)
-        if credits > CREDITS_LIMIT or amount > self.max_amount:
-            raise AmountTooLarge(f"The price of {credits} credits is too high for one payment.")
+            is_free = purchase.items is not None and amount == 0
+            raise AmountTooSmall(
+                _FREE_CART if is_free else "A payment with credits costs at least one credit.",
+                minimum=1,
+            )
+        if credits > CREDITS_LIMIT:
+            raise AmountTooLarge(
+                f"The price is {credits} credits; one payment takes at most {CREDITS_LIMIT}.",
+                maximum=CREDITS_LIMIT,
+            )
+        require_at_most(self.max_amounts[purchase.currency], amount, purchase.currency)
         return amount, credits
 
 
@@ -100,22 +127,24 @@ def _amount(purchase: Purchase) -> int:
     if purchase.items is not None:
         return total_amount(purchase.items)
     if purchase.amount is None:
-        raise ValidationFailed.of_field("items", "send either items or amount")
+        raise ValidationFailed.of_field("items", "Send either items or amount")
     return purchase.amount
 
 
 def _require_metadata(metadata: Mapping[str, str]) -> None:
     if len(metadata) > METADATA_KEYS_LIMIT:
-        raise ValidationFailed.of_field("metadata", f"at most {METADATA_KEYS_LIMIT} keys")
+        raise ValidationFailed.of_field(
+            "metadata", f"This may have at most {METADATA_KEYS_LIMIT} keys"
+        )
     for key, value in metadata.items():
         if key in RESERVED_METADATA_KEYS:
-            raise ValidationFailed.of_field("metadata", f"the key {key!r} is set by this service")
+            raise ValidationFailed.of_field("metadata", f"The key {key!r} is set by this service")
         if not 0 < len(key) <= METADATA_KEY_LENGTH or "[" in key or "]" in key:
             raise ValidationFailed.of_field(
                 "metadata",
-                f"a key has 1 to {METADATA_KEY_LENGTH} characters and no square brackets",
+                f"A key has 1 to {METADATA_KEY_LENGTH} characters and no square brackets",
             )
         if not 0 < len(value) <= METADATA_VALUE_LENGTH:
             raise ValidationFailed.of_field(
-                "metadata", f"a value has 1 to {METADATA_VALUE_LENGTH} characters"
+                "metadata", f"A value has 1 to {METADATA_VALUE_LENGTH} characters"
             )

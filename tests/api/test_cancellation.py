@@ -228,7 +228,5 @@ async def test_an_unknown_payment_is_not_found(shop: Shop) -> None:
 
 async def test_no_body_is_needed(shop: Shop) -> None:
     created = await shop.create_intent()
-    response = await shop.client.post(
-        f"/api/v1/payment/payment/{created['payment_id']}/cancel"
-    )
+    response = await shop.client.post(f"/api/v1/payment/payment/{created['payment_id']}/cancel")
     assert ok(response)["status"] == "canceled"

@@ -464,9 +464,9 @@ async def test_unknown_path_is_a_404_problem(shop: Shop, path: str) -> None:
         ("PATCH", "/user/user_123/orders", "GET"),
         ("GET", "/refund", "POST"),
         ("GET", "/webhook/stripe", "POST"),
-        ("POST", "/health/", "GET"),
-        ("POST", "/health/live", "GET"),
-        ("POST", "/health/ready", "GET"),
+        ("POST", "/health/", "GET, HEAD"),
+        ("POST", "/health/live", "GET, HEAD"),
+        ("POST", "/health/ready", "GET, HEAD"),
         ("POST", "/config/publishable-key", "GET"),
     ],
 )

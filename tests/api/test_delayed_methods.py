@@ -120,9 +120,7 @@ async def test_a_transfer_that_never_comes_waits_until_its_owner_cancels_it(shop
     created = ok(await shop.post("/create-payment-intent", {"user_id": "user_123", "amount": 2000}))
     # A bank transfer needs a customer, whom the shop has made in its Stripe account.
     customer = shop.stripe.customers.create({"email": "ada@example.com"})
-    shop.stripe.payment_intents.update(
-        {"customer": customer["id"]}, created["payment_intent_id"]
-    )
+    shop.stripe.payment_intents.update({"customer": customer["id"]}, created["payment_intent_id"])
     answer = await shop.confirm_in_browser(created, "pm_customerBalance")
     assert answer.json()["next_action"]["type"] == "display_bank_transfer_instructions"
     await shop.stripe.webhooks.drain()
@@ -181,7 +179,7 @@ async def test_a_way_to_pay_that_stripe_lets_expire_is_abandoned_no_sooner(
 async def test_a_voucher_of_a_page_is_processing_until_it_is_paid(
     shop: Shop, currency: str
 ) -> None:
-    method = {currency: method for currency, method in METHODS.values()}[currency]
+    method = dict(METHODS.values())[currency]
     session = await shop.create_session(items=[book(price_cents=2000)], currency=currency)
     shop.stripe.pay_session(session["session_id"], method)
     await shop.stripe.webhooks.drain()

@@ -259,6 +259,7 @@ async def test_a_failed_attempt_does_not_become_processing_when_the_news_come_la
     payment = await assert_end(shop, created["payment_id"], "failed", None)
     assert payment["failure"]["code"] == "insufficient_funds"
 
+
 OLD_WORDS: dict[str, Document] = {
     "of no attempt": {"latest_charge": None},
     "of another attempt": {"latest_charge": "ch_of_another_attempt"},

@@ -7,6 +7,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from app import __version__
+from app.routers import BASE_PATH
 from tests.support.database_faults import DatabaseFaults, faulty
 from tests.support.production import PRODUCTION, connect_embedded
 from tests.support.shop import Shop, ok, refused
@@ -38,6 +39,30 @@ async def test_health_tells_a_live_service_from_a_sandbox(shop: Shop) -> None:
 
 async def test_liveness_says_alive(shop: Shop) -> None:
     assert ok(await shop.get("/health/live")) == {"status": "alive"}
+
+
+PROBES = ["/", *(f"{BASE_PATH}/health{path}" for path in ("", "/", "/live", "/ready"))]
+
+
+@pytest.mark.shop(connect=faulty(faults))
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("away", [False, True], ids=["well", "without databases"])
+async def test_head_is_answered_as_get_without_the_body(shop: Shop, path: str, away: bool) -> None:
+    if away:
+        faults.add("find_one", times=None)
+    headers = {"X-Request-ID": "of-a-monitor"}
+    got = await shop.client.get(path, headers=headers)
+    asked = await shop.client.head(path, headers=headers)
+    assert asked.status_code == got.status_code == (503 if away and "ready" in path else 200)
+    assert dict(asked.headers) == dict(got.headers)
+    assert int(asked.headers["content-length"]) == len(got.content) > 0
+    assert asked.content == b""
+
+
+async def test_refusal_of_a_head_has_no_body_either(shop: Shop) -> None:
+    response = await shop.client.head(f"{BASE_PATH}/refund")
+    assert (response.status_code, response.content) == (405, b"")
+    assert response.headers["allow"] == "POST"
 
 
 async def test_readiness_names_every_check(shop: Shop) -> None:

@@ -99,6 +99,7 @@ def test_every_failure_is_described_as_a_problem_with_its_codes(document: dict[s
                 "validation_error",
                 "amount_too_small",
                 "amount_too_large",
+                "invalid_amount_for_currency",
                 "unsupported_currency",
                 "idempotency_key_reused",
                 "stripe_error",
@@ -109,7 +110,11 @@ def test_every_failure_is_described_as_a_problem_with_its_codes(document: dict[s
         ),
         ("/confirm-payment", "post", {"card_declined", "payment_not_found"}),
         ("/payment/{payment_id}/cancel", "post", {"payment_not_cancelable", "payment_not_found"}),
-        ("/create-checkout-session", "post", {"redirect_not_allowed", "stripe_timeout"}),
+        (
+            "/create-checkout-session",
+            "post",
+            {"redirect_not_allowed", "stripe_timeout", "invalid_amount_for_currency"},
+        ),
         ("/checkout-session/{session_id}", "get", {"checkout_session_not_found"}),
         (
             "/pay-with-credits",
@@ -122,7 +127,12 @@ def test_every_failure_is_described_as_a_problem_with_its_codes(document: dict[s
         (
             "/refund",
             "post",
-            {"payment_not_refundable", "refund_exceeds_remaining", "forbidden"},
+            {
+                "payment_not_refundable",
+                "refund_exceeds_remaining",
+                "invalid_amount_for_currency",
+                "forbidden",
+            },
         ),
         ("/webhook/stripe", "post", {"invalid_signature", "database_unavailable"}),
         ("/health/ready", "get", {"database_unavailable"}),

@@ -1,13 +1,15 @@
 """What is refused before anything happens: no record is left behind and Stripe is not asked."""
 
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from app.domain.money import CURRENCIES, MINIMUM_CHARGE, ZERO_DECIMAL_CURRENCIES
+from app.domain.money import CURRENCIES, LARGEST_AMOUNT
+from app.problems import ANY_OTHER
 from app.repositories.indexes import INDEXES
 from app.routers import BASE_PATH
 from tests.support.shop import Shop, book, ok, refused
@@ -118,7 +120,7 @@ def cases() -> list[tuple[str, str, list[dict[str, Any]], str]]:
     for field, values in {
         "book_id": (*not_text, "", "b" * 129, *not_printable),
         "quantity": (*not_whole, None, 0, -1, 1001),
-        "price_cents": (*not_whole, None, -1, 100_000_000),
+        "price_cents": (*not_whole, None, -1, LARGEST_AMOUNT + 1),
         "credits": (*not_whole, None, -1, 100_001),
         "title": (1, True, [], "", "t" * 251, "a\x00b", "\ud800"),
     }.items():
@@ -127,7 +129,17 @@ def cases() -> list[tuple[str, str, list[dict[str, Any]], str]]:
     for field in ("book_id", "price_cents"):
         incomplete = [{name: value for name, value in book().items() if name != field}]
         add(f"item-without-{field}", PRICED, "items", incomplete, at=f"items.0.{field}")
-    emails = (1, "", "a@b", "ab.c", "a b@c.d", "a@b\x00.c", "a" * 251 + "@b.c")
+    emails = (
+        1,
+        "",
+        "a@b",
+        "ab.c",
+        "a b@c.d",
+        "a@b.c\nd",
+        "a@b\x00.c",
+        "\ud800@b.c",
+        "a" * 251 + "@b.c",
+    )
     add("email", ("/create-checkout-session",), "customer_email", *emails)
     for field in ("success_url", "cancel_url"):
         long = "http://localhost:5173/" + "x" * 2048
@@ -206,7 +218,7 @@ async def test_exactly_one_of_items_and_amount_is_taken(
     problem = refused(
         await untouched.post(path, {"user_id": "user_123", **price}), 422, "validation_error"
     )
-    assert problem["detail"] == "items: send exactly one of items and amount"
+    assert problem["detail"] == "items: Send exactly one of items and amount."
 
 
 async def test_refund_takes_an_amount_or_credits_and_not_both(untouched: Shop) -> None:
@@ -312,8 +324,8 @@ async def test_currency_may_be_in_upper_case(shop: Shop, path: str) -> None:
 
 def smallest_charges() -> list[tuple[str, int]]:
     """A currency of each kind: usual, another minimum, zero-decimal with and without a minimum."""
-    chosen = ("usd", "gbp", "hkd", "huf", "jpy", "vnd", "isk")
-    return [(currency, MINIMUM_CHARGE.get(currency, 1)) for currency in chosen]
+    chosen = ("usd", "gbp", "hkd", "huf", "jpy", "vnd", "isk", "kwd")
+    return [(currency, CURRENCIES[currency].minimum) for currency in chosen]
 
 
 @pytest.mark.parametrize(("currency", "minimum"), smallest_charges())
@@ -341,17 +353,65 @@ async def test_smallest_charge_of_a_currency_is_taken(
     assert ok(await shop.post("/create-payment-intent", body))["amount_cents"] == minimum
 
 
-def test_yen_have_no_cents() -> None:
-    assert "jpy" in ZERO_DECIMAL_CURRENCIES
-    assert ZERO_DECIMAL_CURRENCIES < CURRENCIES
-    assert MINIMUM_CHARGE.keys() < CURRENCIES
-
-
 @pytest.mark.parametrize("amount", [100_000_000, 10**30])
 async def test_amount_above_eight_digits_is_refused(untouched: Shop, amount: int) -> None:
     for path in BY_AMOUNT:
         body = {"user_id": "user_123", "amount": amount}
-        refused(await untouched.post(path, body), 422, "amount_too_large")
+        problem = refused(await untouched.post(path, body), 422, "amount_too_large")
+        assert problem["maximum"] == (99_999_999 if path in BY_CARD or amount < 10**9 else 10**8)
+
+
+@pytest.mark.parametrize(("currency", "amount"), [("isk", 50_050), ("ugx", 101), ("kwd", 12_345)])
+async def test_amount_that_its_currency_does_not_have_is_refused_with_the_rule(
+    untouched: Shop, currency: str, amount: int
+) -> None:
+    step = CURRENCIES[currency].multiple_of
+    items = [book(price_cents=step * 100), book(price_cents=amount, quantity=step)]
+    bodies: list[tuple[str, dict[str, Any], list[str]]] = [
+        ("/create-payment-intent", {"amount": amount}, []),
+        *((path, {"items": items}, ["items.1.price_cents"]) for path in BY_CARD),
+    ]
+    for path, body, fields in bodies:
+        response = await untouched.post(
+            path, {"user_id": "user_123", "currency": currency.upper(), **body}
+        )
+        problem = refused(response, 422, "invalid_amount_for_currency")
+        assert f"An amount in {currency.upper()} ends in 0" in problem["detail"]
+        assert (problem["currency"], problem["multiple_of"]) == (currency, step)
+        assert [error["field"] for error in problem.get("errors", [])] == fields
+
+
+@pytest.mark.parametrize("currency", ["usd", "idr", "cop", "inr"])
+async def test_each_currency_has_its_own_largest_charge(untouched: Shop, currency: str) -> None:
+    maximum = CURRENCIES[currency].maximum
+    many = [book(price_cents=maximum), book(price_cents=1)]
+    dear = [book(), book(price_cents=maximum + 1)]
+    for path in BY_CARD:
+        for items, fields in ((many, []), (dear, ["items.1.price_cents"])):
+            if items is dear and maximum == LARGEST_AMOUNT:
+                continue
+            body = {"user_id": "user_123", "currency": currency, "items": items}
+            problem = refused(await untouched.post(path, body), 422, "amount_too_large")
+            assert problem["maximum"] == maximum
+            assert [error["field"] for error in problem.get("errors", [])] == fields
+
+
+@pytest.mark.parametrize("path", BY_CARD)
+async def test_book_of_a_million_rupiah_reaches_stripe(shop: Shop, path: str) -> None:
+    items = [book(price_cents=150_000_000)]
+    await shop.post(path, {"user_id": "user_123", "currency": "idr", "items": items})
+    [asked] = [request for request in shop.stripe.requests if request.method == "POST"]
+    assert "150000000" in json.dumps(asked.params)
+
+
+@pytest.mark.parametrize("path", PRICED)
+async def test_free_cart_is_refused_with_the_way_out(untouched: Shop, path: str) -> None:
+    body = {"user_id": "user_123", "items": [book(price_cents=0, credits=0)]}
+    problem = refused(await untouched.post(path, body), 422, "amount_too_small")
+    assert problem["detail"] == (
+        "A cart that costs nothing cannot be paid; give the books away without a payment."
+    )
+    assert problem["minimum"] == (50 if path in BY_CARD else 1)
 
 
 async def test_sum_above_eight_digits_is_refused(untouched: Shop) -> None:
@@ -369,6 +429,14 @@ async def test_shop_may_set_a_lower_maximum(untouched: Shop) -> None:
         "amount_too_large",
     )
     assert problem["maximum"] == 5000
+
+
+@pytest.mark.shop(settings={"max_amount_cents": "5000,idr:900000000"})
+async def test_shop_may_set_a_maximum_of_each_currency(untouched: Shop) -> None:
+    for currency, maximum in (("usd", 5000), ("idr", 900_000_000), ("inr", 999_999_999)):
+        body = {"user_id": "u", "amount": maximum + 1, "currency": currency}
+        response = await untouched.post("/create-payment-intent", body)
+        assert refused(response, 422, "amount_too_large")["maximum"] == maximum
 
 
 @pytest.mark.parametrize("total", [0, 1, 3, 10**30])
@@ -515,6 +583,111 @@ async def test_configured_success_url_gets_the_session_id_too(shop: Shop) -> Non
     pages = "http://localhost:5173/checkout"
     assert session["success_url"] == f"{pages}/success?session_id={PLACEHOLDER}"
     assert session["cancel_url"] == f"{pages}/cancel"
+
+
+# What people are told
+
+
+def places(schema: Any, document: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a body where a value may stand, as the OpenAPI document describes it."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if at:
+        yield at
+    for choice in schema.get("anyOf", ()):
+        yield from (place for place in places(choice, document, at) if place != at)
+    for name, part in schema.get("properties", {}).items():
+        yield from places(part, document, (*at, name))
+    if "items" in schema:
+        yield from places(schema["items"], document, (*at, 0))
+    if "additionalProperties" in schema:
+        yield (*at, "note")
+
+
+def replaced(body: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A copy of ``body`` with ``value`` at ``place``; ``...`` takes away what is there."""
+    if not place:
+        return value
+    copy: Any = list(body) if isinstance(body, list) else dict(body or {})
+    head, *rest = place
+    inner = copy[head] if isinstance(copy, list) else copy.get(head)
+    copy[head] = replaced(inner, tuple(rest), value)
+    if copy[head] is ...:
+        del copy[head]
+    return copy
+
+
+WRONG: Final[tuple[Any, ...]] = (
+    *(..., None, True, 0, -1, 1, 1.5, 10**13, [], ["x"], [{}] * 101, {}, {"x": 1}, {"a]": "x"}),
+    *("", "x", "x" * 3000, "a\x00b", "a\nb", "\ud800", " ", "12", "ax@example", "../x"),
+)
+COMPLETE: Final[dict[str, dict[str, Any]]] = {
+    "/create-payment-intent": {"items": [book()], "metadata": {"note": "x"}},
+    "/confirm-payment": {"payment_method_id": "pm_card_visa"},
+    "/create-checkout-session": {"metadata": {"note": "x"}},
+    "/pay-with-credits": {"metadata": {"note": "x"}},
+    "/refund": {},
+}
+
+
+async def test_whatever_is_wrong_is_told_in_a_sentence_for_a_shopper(shop: Shop) -> None:
+    document = ok(await shop.client.get("/openapi.json"))
+    told: set[str] = set()
+    for path, fields in COMPLETE.items():
+        operation = document["paths"][BASE_PATH + path]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        good = {**GOOD[path], **fields}
+        if "items" in good:
+            good.pop("amount", None)
+        for place, value in itertools.product(places(schema, document), WRONG):
+            body = json.dumps(replaced(good, place, value))
+            response = await send(shop, path, body)
+            if response.status_code != 200:
+                problem = refused(response, response.status_code, response.json()["code"])
+                assert response.status_code < 500, problem
+                told |= {error["message"] for error in problem.get("errors", ())}
+    for path in ("/user/u/payments", "/user/u/orders"):
+        template = BASE_PATH + path.replace("/u/", "/{user_id}/")
+        for parameter in document["paths"][template]["get"]["parameters"]:
+            for value in ("", "x", "0", "-1", "101", "1.5", "1e9", "9" * 5000, "\x00", "x" * 600):
+                response = await shop.get(path, params={parameter["name"]: value})
+                if response.status_code != 200:
+                    problem = refused(response, 422, "validation_error")
+                    told |= {error["message"] for error in problem["errors"]}
+    assert ANY_OTHER not in told
+    assert len(told) > 20
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "kept"),
+    [
+        ("customer_email", " reader@example.com\n", "reader@example.com"),
+        ("items", [book(title="\u00a0Dune ")], "Dune"),
+        ("metadata", {"note": " as sent "}, " as sent "),
+    ],
+)
+async def test_blanks_around_what_people_write_are_dropped_and_no_others(
+    shop: Shop, field: str, typed: Any, kept: str
+) -> None:
+    created = await shop.create_session(**{field: typed})
+    payment = await shop.payment(created["payment_id"])
+    [session] = shop.stripe.checkout_sessions.list({})["data"]
+    found = {
+        "customer_email": session["customer_email"],
+        "items": payment["items"][0]["title"],
+        "metadata": payment["metadata"].get("note"),
+    }
+    assert found[field] == kept
+
+
+async def test_address_that_is_none_is_told_how_one_is_written(untouched: Shop) -> None:
+    body = {**GOOD["/create-checkout-session"], "customer_email": "reader@example"}
+    problem = refused(
+        await untouched.post("/create-checkout-session", body), 422, "validation_error"
+    )
+    assert problem["detail"] == (
+        "customer_email: This is not an e-mail address; write it like name@example.com."
+    )
 
 
 # Queries and paths

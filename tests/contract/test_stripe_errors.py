@@ -142,6 +142,28 @@ def test_refused_request_is_told_by_its_code(fields: dict[str, Any], kind: type)
 
 
 @pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        ("Amount must be at least $0.50 usd", 50),
+        ("Amount must be at least 50 cents", 50),
+        ("Amount must be at least CZK 15.00 czk", 1500),
+        ("Amount must be no more than $999,999.99", 99_999_999),
+        ("Amount must be at least $10 mxn", None),
+        ("The total amount must convert to at least 50 cents.", None),
+        (None, None),
+    ],
+)
+def test_limit_of_an_amount_is_passed_on_where_stripe_names_it_in_the_currency_charged(
+    message: str | None, limit: int | None
+) -> None:
+    for code, fact in (("amount_too_small", "minimum"), ("amount_too_large", "maximum")):
+        error = instance(stripe.InvalidRequestError, code=code, message=message)
+        translated = translate_error(error)
+        assert isinstance(translated, AmountTooSmall | AmountTooLarge)
+        assert translated.facts == ({} if limit is None else {fact: limit})
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (TimeoutError(), StripeTimeout),

@@ -287,9 +287,9 @@ def _not_abandoned_under_way(world: World, intent: Document) -> Iterator[Broken]
         then = event["data"]["object"]
         if not event["type"].startswith("payment_intent.") or then["id"] != intent["id"]:
             continue
-        if then["status"] == "canceled" and then["cancellation_reason"] == "abandoned":
-            if under_way:
-                yield Broken("9", "a PaymentIntent was abandoned while its money was under way")
+        is_abandoned = then["cancellation_reason"] == "abandoned"
+        if under_way and is_abandoned:
+            yield Broken("9", "a PaymentIntent was abandoned while its money was under way")
         action = (then["next_action"] or {}).get("type", "")
         under_way = then["status"] == "processing" or action.endswith("_display_details")
 

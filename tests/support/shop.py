@@ -6,6 +6,7 @@ With TEST_MONGODB_URL set, the store is that server.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -223,9 +224,18 @@ def refused(response: httpx.Response, status: int, code: str) -> Document:
     problem: Document = response.json()
     assert problem["code"] == code, problem
     assert problem["status"] == status
-    assert isinstance(problem["detail"], str)
+    require_sentence(problem["detail"])
+    for error in problem.get("errors", ()):
+        require_sentence(f"{error['message']}.")
     assert problem["request_id"] == response.headers["x-request-id"]
     return problem
+
+
+def require_sentence(text: str) -> None:
+    """What a shopper may be shown: no pattern, nothing of a library's or of our own inner words."""
+    assert re.fullmatch(r"[^\\^\n]*[^.]\.", text), text
+    assert not re.search("Input should|pattern|regex|valid string|Field required|pydantic", text)
+    assert not re.search(r"\b[A-Z][a-z]+(?:Error|Failed|Body|Reply)\b", text), text
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -69,9 +69,9 @@ def test_facts_that_are_not_known_are_left_out() -> None:
 
 
 def test_one_wrong_field_is_told_in_detail_and_list() -> None:
-    error = ValidationFailed.of_field("items.0.title", "too long")
-    assert error.detail == "items.0.title: too long"
-    assert error.facts == {"errors": [{"field": "items.0.title", "message": "too long"}]}
+    error = ValidationFailed.of_field("items.0.title", "This is too long")
+    assert error.detail == "items.0.title: This is too long."
+    assert error.facts == {"errors": [{"field": "items.0.title", "message": "This is too long"}]}
 
 
 def test_failures_of_dependencies_are_told_apart_from_refusals() -> None:

@@ -1,11 +1,12 @@
 """Every failure has the same shape, says what to do, and says nothing that it should not."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic_core.core_schema import ErrorType
 from starlette.exceptions import HTTPException
 
 from app.errors import (
@@ -18,13 +19,17 @@ from app.errors import (
     Unauthenticated,
 )
 from app.problems import (
+    ANY_OTHER,
     MEDIA_TYPE,
+    SENTENCES,
     Problem,
+    message_of,
     problem_of,
     problem_response,
     problem_responses,
     type_uri,
 )
+from tests.support.shop import require_sentence
 
 JSON = {"Content-Type": "application/json"}
 
@@ -179,11 +184,11 @@ async def test_fields_are_dotted_paths_without_the_leading_body(client: httpx.As
     assert response.status_code == 422
     problem = problem_in(response)
     assert problem["errors"] == [
-        {"field": "user_id", "message": "Field required"},
-        {"field": "items.1.book_id", "message": "Input should be a valid string"},
-        {"field": "items.1.price_cents", "message": "Input should be a valid integer"},
+        {"field": "user_id", "message": "This is required"},
+        {"field": "items.1.book_id", "message": "This must be text"},
+        {"field": "items.1.price_cents", "message": "This must be a whole number"},
     ]
-    assert problem["detail"] == "3 fields are wrong; the first is user_id: Field required."
+    assert problem["detail"] == "3 fields are wrong; the first is user_id: This is required."
 
 
 async def test_parameters_go_by_their_own_name(client: httpx.AsyncClient) -> None:
@@ -196,6 +201,26 @@ async def test_parameters_go_by_their_own_name(client: httpx.AsyncClient) -> Non
     assert fields == ["limit", "idempotency-key", "second"]
     response = await client.get("/api/v1/numbered/x")
     assert [error["field"] for error in problem_in(response)["errors"]] == ["number"]
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorType))
+def test_every_mistake_that_pydantic_knows_is_told_in_plain_words(kind: str) -> None:
+    bounds = dict.fromkeys(("ge", "gt", "le", "lt", "min_length", "max_length"), 2)
+    context = {**bounds, "expected": "'a' or 'b'", "pattern": r"^[^\x00]+$"}
+    context["error"] = ValueError("Write it like this")
+    message = message_of({"type": kind, "msg": r"Input should match '^[^\x00]+$'", "ctx": context})
+    require_sentence(f"{message}.")
+    assert (message != ANY_OTHER) is (kind in {*SENTENCES, "value_error"})
+
+
+def test_no_sentence_is_for_a_mistake_that_pydantic_does_not_know() -> None:
+    assert SENTENCES.keys() <= set(get_args(ErrorType))
+
+
+@pytest.mark.parametrize(("bound", "words"), [(1, "1 character"), (2, "2 characters")])
+def test_one_character_is_not_called_characters(bound: int, words: str) -> None:
+    mistake = {"type": "string_too_short", "ctx": {"min_length": bound}}
+    assert message_of(mistake) == f"This must have at least {words}"
 
 
 async def test_one_mistake_is_told_in_the_detail(client: httpx.AsyncClient) -> None:

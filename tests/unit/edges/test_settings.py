@@ -111,6 +111,21 @@ def test_each_mistake_has_its_own_line() -> None:
     assert [line.split()[0] for line in lines] == ["ENVIRONMENT", "PORT", "LOG_LEVEL"]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        *((v, "is a number, then") for v in ("much", "0", "-1", "1.5", "5000,", "idr:", "1,2")),
+        (100_000_000, "is above 99999999, the most that Stripe charges in most currencies"),
+        ("idr:1000000000000", "is above 999999999999, the most that Stripe charges in idr"),
+        ("5000,xxx:1", "names 'xxx', in which Stripe cannot charge"),
+    ],
+)
+def test_maximum_that_cannot_be_read_or_is_above_stripes_stops_the_start(
+    value: Any, told: str
+) -> None:
+    assert problem(max_amount_cents=value).startswith(f"MAX_AMOUNT_CENTS {told}")
+
+
 def test_space_around_a_value_does_not_count() -> None:
     found = settings(stripe_secret_key=" sk_test_abc\n", auth_jwt_secret=JWT_SECRET + "\n")
     assert found.stripe_secret_key.get_secret_value() == "sk_test_abc"
