@@ -298,9 +298,7 @@ class Payment:
         elif self.status.is_paid:
             detail = "This payment has been paid already."
         elif self.status is PaymentStatus.PROCESSING:
-            detail = (
-                "This payment was submitted and the money is on its way; do not pay it again."
-            )
+            detail = "This payment was submitted and the money is on its way; do not pay it again."
         else:
             detail = (
                 f"This payment is {self.status.value} and cannot be paid any more; "

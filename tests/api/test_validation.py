@@ -399,7 +399,7 @@ async def test_each_currency_has_its_own_largest_charge(untouched: Shop, currenc
 @pytest.mark.parametrize("path", BY_CARD)
 async def test_book_of_a_million_rupiah_reaches_stripe(shop: Shop, path: str) -> None:
     items = [book(price_cents=150_000_000)]
-    await shop.post(path, {"user_id": "user_123", "currency": "idr", "items": items})
+    ok(await shop.post(path, {"user_id": "user_123", "currency": "idr", "items": items}))
     [asked] = [request for request in shop.stripe.requests if request.method == "POST"]
     assert "150000000" in json.dumps(asked.params)
 

@@ -24,7 +24,13 @@ from typing_extensions import is_typeddict
 
 from app.domain.cart import CartItem
 from app.domain.ids import new_id
-from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import (
+    CheckoutDetails,
+    ElementsDetails,
+    Payment,
+    PaymentFlow,
+    PaymentStatus,
+)
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import DependencyFailure, StripeFailed, StripeNotConfigured, StripeTimeout
 from app.gateways.payments import (
@@ -98,9 +104,9 @@ def refund(**fields: Any) -> Refund:
     return Refund(status=RefundStatus.PENDING, created_at=NOW, updated_at=NOW, **values)
 
 
-def checkout(customer_email: str | None = None) -> Payment:
+def checkout(customer_email: str | None = None, locale: str | None = None) -> Payment:
     page = "http://localhost:5173/checkout"
-    details = CheckoutDetails(f"{page}/success", f"{page}/cancel", customer_email)
+    details = CheckoutDetails(f"{page}/success", f"{page}/cancel", customer_email, locale)
     return payment(PaymentFlow.CHECKOUT_SESSION, checkout=details)
 
 
@@ -161,8 +167,10 @@ async def test_every_request_has_only_parameters_that_the_sdk_knows(
     intent_id = one.stripe_payment_intent_id or ""
     await gateway.retrieve_payment_intent(intent_id)
     other = await gateway.create_payment_intent(payment())
-    await gateway.cancel_payment_intent(other.stripe_payment_intent_id)
-    session = await gateway.create_checkout_session(checkout("anna@example.com"))
+    await gateway.cancel_payment_intent(other.stripe_payment_intent_id, reason="abandoned")
+    details = ElementsDetails("anna@example.com", "Order 17")
+    await gateway.create_payment_intent(payment(elements=details))
+    session = await gateway.create_checkout_session(checkout("anna@example.com", "pt-BR"))
     await gateway.retrieve_checkout_session(session.stripe_checkout_session_id)
     await gateway.expire_checkout_session(session.stripe_checkout_session_id)
     for reason in (None, "duplicate", "the shopper changed their mind"):

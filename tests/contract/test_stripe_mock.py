@@ -20,7 +20,13 @@ import stripe
 from pydantic import SecretStr
 
 from app.domain.cart import CartItem
-from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import (
+    CheckoutDetails,
+    ElementsDetails,
+    Payment,
+    PaymentFlow,
+    PaymentStatus,
+)
 from app.domain.refunds import Refund, RefundStatus
 from app.gateways.payments import PaymentGateway
 from app.gateways.stripe import StripeConnector, connect_stripe, open_stripe_gateway
@@ -83,7 +89,13 @@ CALLS: Final[Mapping[str, Call]] = {
     "confirm_payment_intent, as it is": lambda g: g.confirm_payment_intent(
         "pi_1", payment_method=None, confirmation_id="cnf_1"
     ),
-    "cancel_payment_intent": lambda g: g.cancel_payment_intent("pi_1"),
+    "create_payment_intent, with a receipt": lambda g: g.create_payment_intent(
+        payment(elements=ElementsDetails("anna@example.com", "Order 17"))
+    ),
+    "cancel_payment_intent": lambda g: g.cancel_payment_intent("pi_1", reason="abandoned"),
+    "cancel_payment_intent, by its owner": lambda g: g.cancel_payment_intent(
+        "pi_1", reason="requested_by_customer"
+    ),
     "create_checkout_session": lambda g: g.create_checkout_session(by_checkout(None)),
     "create_checkout_session, to an address": lambda g: g.create_checkout_session(
         by_checkout("anna@example.com")

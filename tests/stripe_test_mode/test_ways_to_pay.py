@@ -184,7 +184,9 @@ async def test_yen_have_no_cents(stripe: PaymentGateway) -> None:
 
 async def test_given_up_intent_is_canceled_and_takes_no_card(stripe: PaymentGateway) -> None:
     intent = await stripe.create_payment_intent(payment())
-    canceled = await stripe.cancel_payment_intent(intent.stripe_payment_intent_id)
+    canceled = await stripe.cancel_payment_intent(
+        intent.stripe_payment_intent_id, reason="abandoned"
+    )
     assert canceled.status == "canceled"
     with pytest.raises(StripeRefused) as refusal:
         await confirm(stripe, intent, "pm_card_visa")
@@ -194,7 +196,7 @@ async def test_given_up_intent_is_canceled_and_takes_no_card(stripe: PaymentGate
 async def test_paid_intent_cannot_be_canceled_or_paid_again(stripe: PaymentGateway) -> None:
     intent_id = (await paid(stripe)).stripe_payment_intent_id or ""
     with pytest.raises(StripeRefused) as refusal:
-        await stripe.cancel_payment_intent(intent_id)
+        await stripe.cancel_payment_intent(intent_id, reason="abandoned")
     assert refusal.value.stripe_code == "payment_intent_unexpected_state"
     with pytest.raises(StripeRefused) as refusal:
         await stripe.confirm_payment_intent(
