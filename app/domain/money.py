@@ -136,9 +136,8 @@ def require_chargeable(
 
 
 def maximum_charges(text: str) -> Mapping[str, int]:
-    """The largest charge of every currency, from ``99999999,idr:9000000000``: a number for all that
-    Stripe caps at eight digits, then currencies by name. What is left out keeps Stripe's own
-    maximum.
+    """The largest charge of every currency, from ``99999999,idr:9000000000``: a number for all of
+    them, then others by name. Nothing at all keeps Stripe's own maximum of each.
 
     Raises ValueError with a sentence for the operator.
     """
@@ -147,16 +146,15 @@ def maximum_charges(text: str) -> Mapping[str, int]:
         code, colon, number = (each.strip().lower() for each in part.rpartition(":"))
         if not (number.isascii() and number.isdecimal() and 0 < len(number) <= 15 and int(number)):
             raise ValueError(_UNREADABLE_CAPS)
-        named = [code] if colon else [c for c, r in CURRENCIES.items() if r.maximum == EIGHT_DIGITS]
         if not colon and place > 0:
             raise ValueError(_UNREADABLE_CAPS)
         if colon and code not in CURRENCIES:
             raise ValueError(f"names {code!r}, in which Stripe cannot charge")
-        largest = CURRENCIES[named[0]].maximum
+        largest = CURRENCIES[code].maximum if colon else EIGHT_DIGITS
         if int(number) > largest:
             where = f"in {code}" if colon else "in most currencies (name the others, as idr:...)"
             raise ValueError(f"is above {largest}, the most that Stripe charges {where}")
-        chosen |= dict.fromkeys(named, int(number))
+        chosen |= dict.fromkeys([code] if colon else CURRENCIES, int(number))
     return {code: chosen.get(code, rule.maximum) for code, rule in CURRENCIES.items()}
 
 
