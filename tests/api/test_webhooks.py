@@ -120,6 +120,21 @@ def envelope(**fields: Any) -> bytes:
     return json.dumps(said).encode()
 
 
+WRONG_FIELDS: dict[str, Document] = {
+    "id": {"an object": {"id": "evt_1"}, "empty": "", "256 long": "e" * 256},
+    "type": {"a list": ["charge.refunded"], "empty": "", "256 long": "t" * 256},
+    "livemode": {"a text": "false", "a number": 0},
+    "created": {
+        "a text": "2026-03-01T12:00:00Z",
+        "true": True,
+        "negative": -1,
+        "half a second": 1.5,
+        "beyond any calendar": 10**30,
+        "beyond the century": 2**32,
+    },
+    "data": {"a list": [], "a text": "charge"},
+}
+
 SIGNED_NONSENSE = {
     "nothing": b"",
     "not JSON": b"payment_intent.succeeded",
@@ -143,20 +158,7 @@ SIGNED_NONSENSE = {
     "two ids": envelope().replace(b'"id": "evt_1"', b'"id": "evt_1", "id": "evt_2"'),
     **{
         f"{name} is {kind}": envelope(**{name: value})
-        for name, wrong in {
-            "id": {"an object": {"id": "evt_1"}, "empty": "", "256 long": "e" * 256},
-            "type": {"a list": ["charge.refunded"], "empty": "", "256 long": "t" * 256},
-            "livemode": {"a text": "false", "a number": 0},
-            "created": {
-                "a text": "2026-03-01T12:00:00Z",
-                "true": True,
-                "negative": -1,
-                "half a second": 1.5,
-                "beyond any calendar": 10**30,
-                "beyond the century": 2**32,
-            },
-            "data": {"a list": [], "a text": "charge"},
-        }.items()
+        for name, wrong in WRONG_FIELDS.items()
         for kind, value in {
             "missing": ...,
             "null": None,
@@ -181,7 +183,7 @@ async def test_a_body_that_is_not_utf_8_cannot_be_signed(shop: Shop) -> None:
     refused(await send(shop, body, signed(body)), 400, "invalid_signature")
 
 
-THIN_EVENTS = {
+THIN_EVENTS: dict[str, Document] = {
     # https://docs.stripe.com/event-destinations#thin-events
     "of the first version": {
         "object": "v2.core.event",
