@@ -1,7 +1,7 @@
 """The wiring: services built once in the lifespan, and the aliases by which routes ask for them."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
@@ -85,10 +85,7 @@ async def open_services(
     Raises DatabaseUnavailable when the payments database does not answer, StartupError when an
     index cannot be made. The auth database may be away: cards sell without it.
     """
-    async with (
-        connect(settings) as databases,
-        open_stripe_gateway(settings, metrics, connect_stripe) as gateway,
-    ):
+    async with connect(settings) as databases, AsyncExitStack() as stack:
         await create_indexes(databases.payments)
         own = databases.payments
         seconds = settings.database_timeout_seconds
@@ -99,6 +96,11 @@ async def open_services(
             own[WEBHOOK_EVENTS],
             commands,
             retention=timedelta(days=settings.webhook_event_retention_days),
+        )
+        locks = LockRepository(own[LOCKS], commands)
+        deployment = settings.deployment_name or await locks.deployment_name()
+        gateway = await stack.enter_async_context(
+            open_stripe_gateway(settings, metrics, connect_stripe, deployment=deployment)
         )
         users_collection = databases.auth[settings.auth_users_collection]
         users = UserRepository(
@@ -146,6 +148,7 @@ async def open_services(
             outcomes,
             refunds,
             gateway,
+            deployment=deployment,
             livemode=settings.mode == "live",
             clock=clock,
             metrics=metrics,
@@ -165,7 +168,7 @@ async def open_services(
             reconciliation=ReconciliationService(
                 payments,
                 events,
-                LockRepository(own[LOCKS], commands),
+                locks,
                 ledger,
                 intents,
                 checkout,

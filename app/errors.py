@@ -1,7 +1,8 @@
 """Every refusal and failure the service can answer with.
 
     PaymentServiceError
-    ├── BadRequest (400)            InvalidJson, InvalidSignature, LivemodeMismatch
+    ├── BadRequest (400)            InvalidJson, InvalidSignature, LivemodeMismatch,
+    │                               NotAStripeEvent, UnsupportedEventPayload
     ├── Unauthenticated (401)
     ├── PaymentDeclined, InsufficientCredits (402)
     ├── Forbidden (403)
@@ -15,7 +16,8 @@
     │                               RedirectNotAllowed, IdempotencyKeyReused
     └── DependencyFailure (5xx)     StripeFailed (502), StripeNotConfigured (503),
                                     StripeUnavailable (503), StripeTimeout (504),
-                                    DatabaseUnavailable (503), EventNotYetApplicable (503)
+                                    DatabaseUnavailable (503), EventNotYetApplicable (503),
+                                    EventUnreadable (only in the log)
 
 Services raise these knowing nothing of HTTP; ``problems.py`` is the only place that turns them into
 ``application/problem+json`` (RFC 9457). ``code`` is stable and meant for programs, ``detail`` is a
@@ -75,6 +77,23 @@ class LivemodeMismatch(BadRequest):
 
     code = "livemode_mismatch"
     title = "Event of the other mode"
+
+
+class NotAStripeEvent(BadRequest):
+    """The body is signed and yet no event: no version of this service could read it."""
+
+    code = "not_a_stripe_event"
+    title = "Not a Stripe event"
+
+
+class UnsupportedEventPayload(BadRequest):
+    """The endpoint was made with thin payloads: they name the object and leave it out.
+
+    https://docs.stripe.com/event-destinations#thin-events
+    """
+
+    code = "unsupported_event_payload"
+    title = "Thin event payload"
 
 
 class Unauthenticated(PaymentServiceError):
@@ -294,6 +313,15 @@ class EventNotYetApplicable(DependencyFailure):
     status = 503
     code = "event_not_yet_applicable"
     title = "Event not yet applicable"
+
+
+class EventUnreadable(DependencyFailure):
+    """The event's object is not as Stripe's API version has it. The event is kept and tried again,
+    for a later version of this service may read it; the sender hears that it is stored.
+    """
+
+    code = "event_unreadable"
+    title = "Event cannot be read"
 
 
 class ConfigurationError(Exception):

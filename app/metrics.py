@@ -43,6 +43,8 @@ STRIPE_EVENT_TYPES = frozenset(
     {
         "charge.dispute.closed",
         "charge.dispute.created",
+        "charge.dispute.funds_reinstated",
+        "charge.dispute.funds_withdrawn",
         "charge.dispute.updated",
         "charge.failed",
         "charge.refund.updated",
@@ -61,6 +63,8 @@ STRIPE_EVENT_TYPES = frozenset(
         "payment_intent.processing",
         "payment_intent.requires_action",
         "payment_intent.succeeded",
+        "radar.early_fraud_warning.created",
+        "radar.early_fraud_warning.updated",
         "refund.created",
         "refund.failed",
         "refund.updated",

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Environment.DEVELOPMENT
+    deployment_name: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside of it
     port: int = Field(default=8004, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -91,6 +92,13 @@ class Settings(BaseSettings):
     webhook_event_retention_days: int = Field(default=30, ge=1)
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     shutdown_timeout_seconds: int = Field(default=30, ge=0)
+
+    @field_validator("deployment_name")
+    @classmethod
+    def _require_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,64}", name):
+            raise ValueError("must have 1 to 64 characters, of A-Za-z0-9._- (or be empty)")
+        return name
 
     @field_validator("environment", "auth_user_id_type", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from app.domain.cart import CartItem
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
@@ -145,12 +145,48 @@ class Change:
 class Dispute:
     """https://docs.stripe.com/api/disputes/object"""
 
+    kept_in: ClassVar = "disputes"
+
     stripe_dispute_id: str
     status: str
     reason: str
     amount: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def stripe_id(self) -> str:
+        return self.stripe_dispute_id
+
+
+@dataclass(frozen=True, slots=True)
+class FraudWarning:
+    """The issuer thinks that the payment was not the cardholder's: often a dispute follows.
+
+    ``actionable`` until it is refunded in full or disputed.
+    https://docs.stripe.com/api/radar/early_fraud_warnings/object
+    """
+
+    kept_in: ClassVar = "fraud_warnings"
+
+    stripe_fraud_warning_id: str
+    fraud_type: str
+    actionable: bool
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def stripe_id(self) -> str:
+        return self.stripe_fraud_warning_id
+
+
+Claim = TypeVar("Claim", bound=Dispute | FraudWarning)
+"""What a cardholder or an issuer has against a payment."""
+
+
+def says_the_same(claim: Claim, other: Claim | None) -> bool:
+    """Whenever each of them was recorded."""
+    return other is not None and replace(claim, updated_at=other.updated_at) == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +255,7 @@ class Payment:
     refundable_credits: int = 0
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    fraud_warnings: tuple[FraudWarning, ...] = ()
     open_marks: tuple[str, ...] = ()
     order_status: OrderStatus | None = None
     review: Review | None = None
@@ -288,6 +325,11 @@ class Payment:
 
     def refund_from_stripe(self, stripe_refund_id: str) -> Refund | None:
         return next((r for r in self.refunds if r.stripe_refund_id == stripe_refund_id), None)
+
+    def recorded(self, claim: Claim) -> Claim | None:
+        """The dispute or fraud warning of this id, as it is recorded."""
+        claims: tuple[Claim, ...] = getattr(self, claim.kept_in)
+        return next((each for each in claims if each.stripe_id == claim.stripe_id), None)
 
     def require_payable(self) -> None:
         """Raises PaymentNotConfirmable, saying what became of the payment."""
@@ -548,19 +590,18 @@ class Payment:
 
     # What else happens to it
 
-    def record_dispute(self, dispute: Dispute, *, now: datetime, closed: bool) -> Self:
-        """Adds or updates the dispute; ``created`` after ``closed`` changes nothing."""
-        known = next(
-            (d for d in self.disputes if d.stripe_dispute_id == dispute.stripe_dispute_id), None
-        )
-        if known is None:
-            return self._changed(now, disputes=(*self.disputes, dispute))
-        if not closed or known.status == dispute.status:
+    def record_claim(self, claim: Claim, *, instead_of: Claim | None, now: datetime) -> Self:
+        """Only while it is recorded as ``instead_of`` (None: not at all)."""
+        known = self.recorded(claim)
+        if known != instead_of or says_the_same(claim, known):
             return self
-        updated = replace(known, status=dispute.status, updated_at=now)
-        return self._changed(
-            now, disputes=tuple(updated if d is known else d for d in self.disputes)
-        )
+        claim = replace(claim, updated_at=now)
+        claims: tuple[Claim, ...] = getattr(self, claim.kept_in)
+        if known is None:
+            claims = (*claims, claim)
+        else:
+            claims = tuple(claim if each is known else each for each in claims)
+        return self._changed(now, **{claim.kept_in: claims})
 
     def open_mark(self, key: str, *, now: datetime) -> Self:
         if key in self.open_marks:

@@ -19,7 +19,7 @@ class EventStatus(StrEnum):
 
 
 class EventResult(StrEnum):
-    """What the sender is told."""
+    """What the sender is told. Deferred: stored, and another worker or the reconciler has it."""
 
     PROCESSED = "processed"
     DUPLICATE = "duplicate"
@@ -30,7 +30,7 @@ class EventResult(StrEnum):
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
     """``payload`` is the body that Stripe signed, less its client secrets. Times are ours but for
-    ``created_at``.
+    ``created_at``. ``last_error`` is an error's class, or why the event cannot be read.
     """
 
     stripe_event_id: str

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
-from app.domain.payments import Dispute, Failure, Payment
+from app.domain.payments import Dispute, Failure, FraudWarning, Payment
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import StripeFailed
 
@@ -44,10 +44,10 @@ https://docs.stripe.com/api/payment_intents/object#payment_intent_object-next_ac
 class IntentSnapshot:
     """A PaymentIntent at one moment. ``status`` is Stripe's word, see IntentStatus.
 
-    ``payment_id`` is ours, from the metadata. ``attempt`` is the latest charge; ``failure`` is the
-    last payment error and ``failed_attempt`` the charge (or payment method) that it belongs to.
-    ``next_action`` is the type of what the shopper has to do next, and ``action_expires_at`` until
-    when, where Stripe names an end.
+    ``payment_id`` and ``deployment`` are ours, from the metadata. ``attempt`` is the latest charge;
+    ``failure`` is the last payment error and ``failed_attempt`` the charge (or payment method) that
+    it belongs to. ``next_action`` is the type of what the shopper has to do next, and
+    ``action_expires_at`` until when, where Stripe names an end.
     """
 
     stripe_payment_intent_id: str
@@ -56,6 +56,7 @@ class IntentSnapshot:
     amount_received: int
     currency: str
     payment_id: str | None = None
+    deployment: str | None = None
     attempt: str | None = None
     failure: Failure | None = None
     failed_attempt: str | None = None
@@ -94,13 +95,16 @@ class SessionSnapshot:
     amount_total: int
     currency: str
     payment_id: str | None = None
+    deployment: str | None = None
     stripe_payment_intent_id: str | None = None
     url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RefundSnapshot:
-    """``refund_id`` and ``payment_id`` are ours, from the metadata; None for a dashboard refund."""
+    """``refund_id``, ``payment_id`` and ``deployment`` are ours, from the metadata; None for a
+    dashboard refund.
+    """
 
     stripe_refund_id: str
     status: RefundStatus
@@ -108,6 +112,7 @@ class RefundSnapshot:
     stripe_payment_intent_id: str | None
     refund_id: str | None = None
     payment_id: str | None = None
+    deployment: str | None = None
     reason: str | None = None
     failure_reason: str | None = None
 
@@ -120,6 +125,7 @@ class ChargeSnapshot:
     amount_refunded: int
     stripe_payment_intent_id: str | None
     payment_id: str | None = None
+    deployment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +135,25 @@ class DisputeSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class FraudWarningSnapshot:
+    """Without a PaymentIntent it is about a charge that no flow of ours makes."""
+
+    warning: FraudWarning
+    stripe_payment_intent_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherObject:
+    """No flow of ours reads it. ``kind`` is Stripe's word, ``checkout.session`` for one that sells
+    nothing (a set-up or a subscription).
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnreadableObject:
-    """Not as Stripe's API version has it: the event is kept, and fails until somebody looks."""
+    """Not as Stripe's API version has it. ``reason`` names the field and what it should hold."""
 
     reason: str
 
@@ -141,22 +164,23 @@ EventObject = (
     | RefundSnapshot
     | ChargeSnapshot
     | DisputeSnapshot
+    | FraudWarningSnapshot
+    | OtherObject
     | UnreadableObject
 )
 
 
 @dataclass(frozen=True, slots=True)
 class EventSnapshot:
-    """A verified or fetched event. ``object`` is None for objects that no flow of ours reads.
-
-    ``payload`` is the event as JSON, without the client secrets in it: fit for the store.
+    """A verified or fetched event. ``payload`` is the event as JSON, without the client
+    secrets in it: fit for the store.
     """
 
     stripe_event_id: str
     type: str
     livemode: bool
     created_at: datetime
-    object: EventObject | None
+    object: EventObject
     payload: str = field(repr=False)
 
 
@@ -229,12 +253,18 @@ class PaymentGateway(Protocol):
 
     async def list_refunds(self, stripe_payment_intent_id: str) -> Sequence[RefundSnapshot]: ...
 
+    async def retrieve_dispute(self, stripe_dispute_id: str) -> Dispute: ...
+
+    async def retrieve_early_fraud_warning(self, stripe_fraud_warning_id: str) -> FraudWarning: ...
+
     def verify_event(self, payload: bytes, signature: str | None) -> EventSnapshot:
-        """Raises InvalidSignature unless a configured secret signed these very bytes recently."""
+        """Raises InvalidSignature unless a configured secret signed these very bytes recently,
+        NotAStripeEvent or UnsupportedEventPayload for signed bytes that are no snapshot event.
+        """
         ...
 
     def parse_event(self, payload: str) -> EventSnapshot:
-        """For a payload that was verified before it was stored."""
+        """For a payload that was verified before it was stored. Raises NotAStripeEvent."""
         ...
 
     def list_events(

@@ -15,16 +15,18 @@ import aiohttp
 import stripe
 from stripe import StripeClient
 
-from app.domain.payments import Dispute, Failure, Payment
+from app.domain.payments import Dispute, Failure, FraudWarning, Payment
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
     InvalidSignature,
+    NotAStripeEvent,
     StripeFailed,
     StripeNotConfigured,
     StripeTimeout,
     StripeUnavailable,
+    UnsupportedEventPayload,
 )
 from app.gateways.payments import (
     CancellationReason,
@@ -33,7 +35,9 @@ from app.gateways.payments import (
     DisputeSnapshot,
     EventObject,
     EventSnapshot,
+    FraudWarningSnapshot,
     IntentSnapshot,
+    OtherObject,
     RefundSnapshot,
     SessionSnapshot,
     StripeObjectMissing,
@@ -58,6 +62,7 @@ PAYMENT_ID_KEY: Final = "payment_id"
 REFUND_ID_KEY: Final = "refund_id"
 USER_ID_KEY: Final = "user_id"
 REASON_KEY: Final = "reason"
+DEPLOYMENT_KEY: Final = "deployment"
 SIGNATURE_TOLERANCE_SECONDS: Final = 300
 """https://docs.stripe.com/webhooks#replay-attacks"""
 
@@ -71,6 +76,16 @@ _LIMIT: Final = re.compile(
 )
 
 _SPECIAL_REFUSALS: Final = (CardDeclined, AmountTooSmall, AmountTooLarge)
+
+_THIN_OBJECT: Final = "v2.core.event"
+_THIN_TYPES: Final = ("v1.", "v2.")
+"""How the types of thin events begin: https://docs.stripe.com/event-destinations#thin-events"""
+
+_ID_LENGTH: Final = 255
+"""https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backward-compatible"""
+_SECONDS_LIMIT: Final = 2**32
+_AMOUNT_LIMIT: Final = 2**63
+"""More than any store can keep."""
 
 _SDK_RETRIES: Final = 2
 _RATE_LIMIT_RETRIES: Final = 3
@@ -102,20 +117,32 @@ StripeConnector = Callable[[Settings], AbstractAsyncContextManager[stripe.HTTPCl
 
 @asynccontextmanager
 async def open_stripe_gateway(
-    settings: Settings, metrics: Metrics, connect: StripeConnector = connect_stripe
+    settings: Settings,
+    metrics: Metrics,
+    connect: StripeConnector = connect_stripe,
+    *,
+    deployment: str,
 ) -> AsyncIterator["StripeGateway"]:
+    """``deployment`` goes into the metadata of all that is made, for telling our events from those
+    of other environments on the same account.
+    """
     # Off: it writes a file to the home directory, and the root file system may be read-only.
     stripe.enable_telemetry = False
     async with connect(settings) as http_client:
-        yield StripeGateway(settings, http_client, metrics)
+        yield StripeGateway(settings, http_client, metrics, deployment)
 
 
 class StripeGateway:
     """Implements PaymentGateway."""
 
     def __init__(
-        self, settings: Settings, http_client: stripe.HTTPClient, metrics: Metrics
+        self,
+        settings: Settings,
+        http_client: stripe.HTTPClient,
+        metrics: Metrics,
+        deployment: str,
     ) -> None:
+        self._deployment = deployment
         self._secrets = settings.webhook_secrets
         self._return_url = _without_placeholder(settings.payment_success_url)
         self._deadline_seconds = settings.stripe_timeout_seconds * 1.5
@@ -148,7 +175,7 @@ class StripeGateway:
             "amount": payment.amount,
             "currency": payment.currency,
             "automatic_payment_methods": {"enabled": True},
-            "metadata": _metadata(payment),
+            "metadata": self._metadata(payment),
         }
         if payment.elements is not None:
             if payment.elements.receipt_email is not None:
@@ -209,7 +236,7 @@ class StripeGateway:
     async def create_checkout_session(self, payment: Payment) -> SessionSnapshot:
         if payment.checkout is None:
             raise ValueError(f"{payment.payment_id} was not made for Checkout")
-        metadata = _metadata(payment)
+        metadata = self._metadata(payment)
         params: SessionCreateParams = {
             "mode": "payment",
             "line_items": [
@@ -266,7 +293,11 @@ class StripeGateway:
     # Refunds: https://docs.stripe.com/api/refunds
 
     async def create_refund(self, payment: Payment, refund: Refund) -> RefundSnapshot:
-        metadata = {PAYMENT_ID_KEY: payment.payment_id, REFUND_ID_KEY: refund.refund_id}
+        metadata = {
+            PAYMENT_ID_KEY: payment.payment_id,
+            REFUND_ID_KEY: refund.refund_id,
+            DEPLOYMENT_KEY: self._deployment,
+        }
         if payment.stripe_payment_intent_id is None:
             raise ValueError(f"{payment.payment_id} has no PaymentIntent to refund")
         params: RefundCreateParams = {
@@ -302,6 +333,26 @@ class StripeGateway:
         )
         return [refund_snapshot(refund) async for page in pages for refund in page]
 
+    # Disputes and early fraud warnings: https://docs.stripe.com/api/disputes
+
+    async def retrieve_dispute(self, stripe_dispute_id: str) -> Dispute:
+        return dispute_snapshot(
+            await self._get(
+                "disputes.retrieve",
+                lambda client: client.v1.disputes.retrieve_async(stripe_dispute_id),
+            )
+        ).dispute
+
+    async def retrieve_early_fraud_warning(self, stripe_fraud_warning_id: str) -> FraudWarning:
+        return fraud_warning_snapshot(
+            await self._get(
+                "radar.early_fraud_warnings.retrieve",
+                lambda client: client.v1.radar.early_fraud_warnings.retrieve_async(
+                    stripe_fraud_warning_id
+                ),
+            )
+        ).warning
+
     # Events: https://docs.stripe.com/api/events
 
     async def list_events(
@@ -334,13 +385,29 @@ class StripeGateway:
             verified = False
         if not verified:
             raise InvalidSignature("The Stripe-Signature header does not match the body.")
-        try:
-            return self.parse_event(text)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidSignature("The body is signed but is not a Stripe event.") from error
+        return self.parse_event(text)
 
     def parse_event(self, payload: str) -> EventSnapshot:
-        return event_snapshot(json.loads(payload), payload)
+        try:
+            event = json.loads(
+                payload, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates
+            )
+        except (ValueError, RecursionError) as error:
+            raise NotAStripeEvent(
+                "The body is signed, but it is not JSON that can be read."
+            ) from error
+        return event_snapshot(event, payload)
+
+    def _metadata(self, payment: Payment) -> dict[str, str]:
+        """The same for each repeat: Stripe refuses a known idempotency key with other parameters.
+        A deployment that was renamed in between is refused so, for a day.
+        """
+        return {
+            **payment.metadata,
+            PAYMENT_ID_KEY: payment.payment_id,
+            USER_ID_KEY: payment.user_id,
+            DEPLOYMENT_KEY: self._deployment,
+        }
 
     # How a call is made
 
@@ -535,139 +602,260 @@ def _is_signed(text: str, signature: str, secret: str) -> bool:
 # Stripe's objects in our words
 
 
+class Unreadable(ValueError):
+    """An object is not as Stripe's API version has it. The message repeats no value of it."""
+
+
 def intent_snapshot(intent: Object) -> IntentSnapshot:
-    """Works for the SDK's objects (as dicts) and for the objects in events."""
-    charge = _id(intent.get("latest_charge"))
-    error = intent.get("last_payment_error")
+    """Works for the SDK's objects (as dicts) and for the objects in events. Like the others, it
+    raises Unreadable.
+    """
+    error = _optional_object(intent, "last_payment_error")
     failed_attempt = None
     if error:
-        failed_attempt = _id(error.get("charge")) or _id(error.get("payment_method"))
-    next_action = intent.get("next_action") or {}
+        failed_attempt = _reference(error, "charge") or _reference(error, "payment_method")
+    next_action = _optional_object(intent, "next_action") or {}
     return IntentSnapshot(
-        stripe_payment_intent_id=intent["id"],
-        status=intent["status"],
-        amount=intent["amount"],
-        amount_received=intent.get("amount_received") or 0,
-        currency=intent["currency"],
+        stripe_payment_intent_id=_text(intent, "id"),
+        status=_text(intent, "status"),
+        amount=_amount(intent, "amount"),
+        amount_received=_optional_amount(intent, "amount_received") or 0,
+        currency=_text(intent, "currency"),
         payment_id=_metadata_value(intent, PAYMENT_ID_KEY),
-        attempt=charge,
+        deployment=_metadata_value(intent, DEPLOYMENT_KEY),
+        attempt=_reference(intent, "latest_charge"),
         failure=_failure(error) if error else None,
         failed_attempt=failed_attempt,
-        next_action=next_action.get("type"),
+        next_action=_optional_text(next_action, "type"),
         action_expires_at=_expiry_of(next_action),
-        client_secret=intent.get("client_secret"),
+        client_secret=_optional_text(intent, "client_secret"),
     )
 
 
 def _expiry_of(next_action: Object) -> datetime | None:
     """The details stand under the action's own type; a QR code's are a level deeper."""
-    details = next_action.get(next_action.get("type") or "") or {}
-    for named in (details, details.get("qr_code") or {}):
-        expires_at = named.get("expires_at") or named.get("expires_after")
-        if expires_at:
-            return datetime.fromtimestamp(expires_at, UTC)
+    details = _optional_object(next_action, next_action.get("type") or "") or {}
+    for named in (details, _optional_object(details, "qr_code") or {}):
+        for name in ("expires_at", "expires_after"):
+            if named.get(name) is not None:
+                return _instant(named, name)
     return None
 
 
 def session_snapshot(session: Object) -> SessionSnapshot:
     return SessionSnapshot(
-        stripe_checkout_session_id=session["id"],
-        status=session["status"],
-        payment_status=session["payment_status"],
-        amount_total=session["amount_total"],
-        currency=session["currency"],
+        stripe_checkout_session_id=_text(session, "id"),
+        status=_text(session, "status"),
+        payment_status=_text(session, "payment_status"),
+        amount_total=_amount(session, "amount_total"),
+        currency=_text(session, "currency"),
         payment_id=_metadata_value(session, PAYMENT_ID_KEY),
-        stripe_payment_intent_id=_id(session.get("payment_intent")),
-        url=session.get("url"),
+        deployment=_metadata_value(session, DEPLOYMENT_KEY),
+        stripe_payment_intent_id=_reference(session, "payment_intent"),
+        url=_optional_text(session, "url"),
     )
 
 
 def refund_snapshot(refund: Object) -> RefundSnapshot:
     return RefundSnapshot(
-        stripe_refund_id=refund["id"],
-        status=RefundStatus.from_stripe(refund["status"]),
-        amount=refund["amount"],
-        stripe_payment_intent_id=_id(refund.get("payment_intent")),
+        stripe_refund_id=_text(refund, "id"),
+        status=RefundStatus.from_stripe(_text(refund, "status")),
+        amount=_amount(refund, "amount"),
+        stripe_payment_intent_id=_reference(refund, "payment_intent"),
         refund_id=_metadata_value(refund, REFUND_ID_KEY),
         payment_id=_metadata_value(refund, PAYMENT_ID_KEY),
-        reason=refund.get("reason"),
-        failure_reason=refund.get("failure_reason"),
+        deployment=_metadata_value(refund, DEPLOYMENT_KEY),
+        reason=_optional_text(refund, "reason"),
+        failure_reason=_optional_text(refund, "failure_reason"),
     )
 
 
-def event_snapshot(event: Object, payload: str) -> EventSnapshot:
-    return EventSnapshot(
-        stripe_event_id=event["id"],
-        type=event["type"],
-        livemode=event["livemode"],
-        created_at=datetime.fromtimestamp(event["created"], UTC),
-        object=_event_object(event["data"]["object"]),
-        payload=_CLIENT_SECRET.sub("elided", payload),
+def charge_snapshot(charge: Object) -> ChargeSnapshot:
+    return ChargeSnapshot(
+        stripe_charge_id=_text(charge, "id"),
+        amount_refunded=_amount(charge, "amount_refunded"),
+        stripe_payment_intent_id=_reference(charge, "payment_intent"),
+        payment_id=_metadata_value(charge, PAYMENT_ID_KEY),
+        deployment=_metadata_value(charge, DEPLOYMENT_KEY),
     )
 
 
-def _event_object(data: Object) -> EventObject | None:
+def dispute_snapshot(dispute: Object) -> DisputeSnapshot:
+    opened_at = _instant(dispute, "created")
+    return DisputeSnapshot(
+        Dispute(
+            stripe_dispute_id=_text(dispute, "id"),
+            status=_text(dispute, "status"),
+            reason=_text(dispute, "reason"),
+            amount=_amount(dispute, "amount"),
+            created_at=opened_at,
+            updated_at=opened_at,
+        ),
+        stripe_payment_intent_id=_reference(dispute, "payment_intent"),
+    )
+
+
+def fraud_warning_snapshot(warning: Object) -> FraudWarningSnapshot:
+    warned_at = _instant(warning, "created")
+    return FraudWarningSnapshot(
+        FraudWarning(
+            stripe_fraud_warning_id=_text(warning, "id"),
+            fraud_type=_text(warning, "fraud_type"),
+            actionable=_flag(warning, "actionable"),
+            created_at=warned_at,
+            updated_at=warned_at,
+        ),
+        stripe_payment_intent_id=_reference(warning, "payment_intent"),
+    )
+
+
+def event_snapshot(event: Any, payload: str) -> EventSnapshot:
+    """Raises NotAStripeEvent for what has no envelope that can be read, UnsupportedEventPayload for
+    a thin event. An object inside that cannot be read is an UnreadableObject.
+    """
+    if not isinstance(event, Mapping):
+        raise NotAStripeEvent("The body is signed, but it is not a JSON object.")
+    if event.get("object") == _THIN_OBJECT or str(event.get("type")).startswith(_THIN_TYPES):
+        raise UnsupportedEventPayload(
+            "Stripe sends thin events to this endpoint. Make a new event destination in Stripe "
+            "with the payload style snapshot, and delete this one."
+        )
     try:
-        return _known_object(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return UnreadableObject(f"{type(error).__name__}: {error}")
+        data = _optional_object(event, "data")
+        if data is None:
+            raise Unreadable("data is missing")
+        return EventSnapshot(
+            stripe_event_id=_text(event, "id", longest=_ID_LENGTH),
+            type=_text(event, "type", longest=_ID_LENGTH),
+            livemode=_flag(event, "livemode"),
+            created_at=_instant(event, "created"),
+            object=_event_object(data.get("object")),
+            payload=_CLIENT_SECRET.sub("elided", payload),
+        )
+    except Unreadable as error:
+        raise NotAStripeEvent(
+            f"The body is signed, but it is not a Stripe event: {error}."
+        ) from error
 
 
-def _known_object(data: Object) -> EventObject | None:
-    match data.get("object"):
-        case "payment_intent":
-            return intent_snapshot(data)
-        case "checkout.session":
-            return session_snapshot(data) if data.get("mode") == "payment" else None
-        case "refund":
-            return refund_snapshot(data)
-        case "charge":
-            return ChargeSnapshot(
-                stripe_charge_id=data["id"],
-                amount_refunded=data["amount_refunded"],
-                stripe_payment_intent_id=_id(data.get("payment_intent")),
-                payment_id=_metadata_value(data, PAYMENT_ID_KEY),
-            )
-        case "dispute":
-            opened_at = datetime.fromtimestamp(data["created"], UTC)
-            return DisputeSnapshot(
-                Dispute(
-                    stripe_dispute_id=data["id"],
-                    status=data["status"],
-                    reason=data["reason"],
-                    amount=data["amount"],
-                    created_at=opened_at,
-                    updated_at=opened_at,
-                ),
-                stripe_payment_intent_id=_id(data.get("payment_intent")),
-            )
-        case _:
-            return None
+def _event_object(data: Any) -> EventObject:
+    if not isinstance(data, Mapping):
+        return UnreadableObject("data.object is not an object")
+    try:
+        kind = _text(data, "object", longest=_ID_LENGTH)
+        if kind == "checkout.session" and _text(data, "mode") != "payment":
+            return OtherObject(kind)
+        read = _READERS.get(kind)
+        return read(data) if read is not None else OtherObject(kind)
+    except Unreadable as error:
+        return UnreadableObject(f"data.object: {error}")
+
+
+_READERS: Final[Mapping[str, Callable[[Object], EventObject]]] = {
+    "payment_intent": intent_snapshot,
+    "checkout.session": session_snapshot,
+    "refund": refund_snapshot,
+    "charge": charge_snapshot,
+    "dispute": dispute_snapshot,
+    "radar.early_fraud_warning": fraud_warning_snapshot,
+}
 
 
 def _failure(error: Object) -> Failure:
     return Failure(
-        code=error.get("code") or error.get("type") or "payment_failed",
-        message=error.get("message") or "The payment failed.",
-        decline_code=error.get("decline_code"),
+        code=_optional_text(error, "code") or _optional_text(error, "type") or "payment_failed",
+        message=_optional_text(error, "message") or "The payment failed.",
+        decline_code=_optional_text(error, "decline_code"),
     )
 
 
-def _metadata(payment: Payment) -> dict[str, str]:
-    return {
-        **payment.metadata,
-        PAYMENT_ID_KEY: payment.payment_id,
-        USER_ID_KEY: payment.user_id,
-    }
-
-
 def _metadata_value(data: Object, key: str) -> str | None:
-    return (data.get("metadata") or {}).get(key)
+    return _optional_text(_optional_object(data, "metadata") or {}, key)
 
 
-def _id(reference: Any) -> str | None:
+# One field, of the kind that Stripe's API reference says; each raises Unreadable
+
+
+def _optional_text(data: Object, name: str, *, longest: int | None = None) -> str | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise Unreadable(f"{name} is not a text")
+    if longest is not None and len(value) > longest:
+        raise Unreadable(f"{name} has more than {longest} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair is JSON, but no text that can be stored: RFC 8259, 8.2.
+        raise Unreadable(f"{name} is not Unicode") from None
+    return value
+
+
+def _text(data: Object, name: str, *, longest: int | None = None) -> str:
+    value = _optional_text(data, name, longest=longest)
+    if not value:
+        raise Unreadable(f"{name} is missing")
+    return value
+
+
+def _optional_amount(data: Object, name: str) -> int | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    # True is an int in Python.
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _AMOUNT_LIMIT:
+        raise Unreadable(f"{name} is not an amount")
+    return value
+
+
+def _amount(data: Object, name: str) -> int:
+    """In minor units."""
+    value = _optional_amount(data, name)
+    if value is None:
+        raise Unreadable(f"{name} is missing")
+    return value
+
+
+def _instant(data: Object, name: str) -> datetime:
+    """From seconds since the epoch."""
+    seconds = _amount(data, name)
+    if seconds >= _SECONDS_LIMIT:
+        raise Unreadable(f"{name} is not a time")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _flag(data: Object, name: str) -> bool:
+    value = data.get(name)
+    if not isinstance(value, bool):
+        raise Unreadable(f"{name} is not true or false")
+    return value
+
+
+def _optional_object(data: Object, name: str) -> Object | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise Unreadable(f"{name} is not an object")
+    return value
+
+
+def _reference(data: Object, name: str) -> str | None:
     """An id, whether the reference is expanded or not."""
-    found: str | None = reference.get("id") if isinstance(reference, Mapping) else reference
+    value = data.get(name)
+    if isinstance(value, Mapping):
+        return _text(value, "id")
+    return _optional_text(data, name)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses an object that says two things of one name, of which each reader may take another."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
     return found
 
 

@@ -12,6 +12,7 @@ from app.domain.payments import (
     Dispute,
     ElementsDetails,
     Failure,
+    FraudWarning,
     OrderStatus,
     Payment,
     PaymentFlow,
@@ -144,6 +145,16 @@ def payment_to_document(payment: Payment) -> Document:
                 }
                 for dispute in payment.disputes
             ],
+            "fraud_warnings": [
+                {
+                    "stripe_fraud_warning_id": warning.stripe_fraud_warning_id,
+                    "fraud_type": warning.fraud_type,
+                    "actionable": warning.actionable,
+                    "created_at": warning.created_at,
+                    "updated_at": warning.updated_at,
+                }
+                for warning in payment.fraud_warnings
+            ],
             "open_marks": list(payment.open_marks),
             "order_status": payment.order_status and payment.order_status.value,
             "review": payment.review
@@ -223,6 +234,10 @@ def _payment_from_document(document: Document) -> Payment:
         refundable_credits=document["refundable_credits"],
         refunds=tuple(_refund_from_document(refund) for refund in document["refunds"]),
         disputes=tuple(Dispute(**dispute) for dispute in document["disputes"]),
+        # Documents of older versions do not have it.
+        fraud_warnings=tuple(
+            FraudWarning(**warning) for warning in document.get("fraud_warnings", ())
+        ),
         open_marks=tuple(document["open_marks"]),
         order_status=OrderStatus(order_status) if order_status else None,
         review=review and Review(ReviewReason(review["reason"]), review["detail"], review["at"]),

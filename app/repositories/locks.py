@@ -1,10 +1,18 @@
-"""Leases that one instance holds at a time, and the reconciler's place in Stripe's event list."""
+"""What the instances on one database share: leases that one holds at a time, the reconciler's place
+in Stripe's event list, and the name of their deployment.
+"""
 
+import contextlib
 from datetime import UTC, datetime
+from typing import Final
 
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from app.domain.ids import new_id
 from app.repositories.database import Collection, Commands
+
+DEPLOYMENT: Final = "deployment"
 
 
 class LockRepository:
@@ -48,3 +56,19 @@ class LockRepository:
                 await self._collection.insert_one({"_id": name, "at": at})
             except DuplicateKeyError:
                 return
+
+    async def deployment_name(self) -> str:
+        """A name of this database's own, made by whichever instance asks first."""
+        proposed = new_id("dep_")
+        async with self._commands:
+            while True:
+                # Two upserts at once may both try to insert: the second one finds the first's.
+                with contextlib.suppress(DuplicateKeyError):
+                    document = await self._collection.find_one_and_update(
+                        {"_id": DEPLOYMENT},
+                        {"$setOnInsert": {"name": proposed}},
+                        upsert=True,
+                        return_document=ReturnDocument.AFTER,
+                    )
+                    name: str = document["name"]
+                    return name

@@ -9,7 +9,9 @@ from app.errors import (
     EventNotYetApplicable,
     InvalidSignature,
     LivemodeMismatch,
+    NotAStripeEvent,
     StripeNotConfigured,
+    UnsupportedEventPayload,
 )
 from app.problems import problem_responses
 from app.schemas.webhooks import WebhookReply
@@ -22,6 +24,8 @@ router = APIRouter(tags=["webhook"])
     responses=problem_responses(
         InvalidSignature,
         LivemodeMismatch,
+        NotAStripeEvent,
+        UnsupportedEventPayload,
         BodyTooLarge,
         StripeNotConfigured,
         DatabaseUnavailable,

@@ -9,6 +9,7 @@ from app.domain.orders import Order
 from app.domain.payments import (
     Dispute,
     Failure,
+    FraudWarning,
     OrderStatus,
     Payment,
     PaymentMethod,
@@ -83,6 +84,22 @@ class DisputeView(ReplyBody):
         )
 
 
+class FraudWarningView(ReplyBody):
+    warning_id: str
+    fraud_type: str
+    actionable: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, warning: FraudWarning) -> "FraudWarningView":
+        return cls(
+            warning_id=warning.stripe_fraud_warning_id,
+            fraud_type=warning.fraud_type,
+            actionable=warning.actionable,
+            created_at=warning.created_at,
+        )
+
+
 class PaymentReply(ReplyBody):
     payment_id: str
     user_id: str
@@ -99,6 +116,7 @@ class PaymentReply(ReplyBody):
     items: list[CartItemReply]
     refunds: list[RefundView]
     disputes: list[DisputeView]
+    fraud_warnings: list[FraudWarningView]
     failure: FailureView | None
     metadata: dict[str, str]
     created_at: datetime
@@ -122,6 +140,7 @@ class PaymentReply(ReplyBody):
             items=[CartItemReply.of(item) for item in payment.items],
             refunds=[RefundView.of(refund) for refund in payment.refunds],
             disputes=[DisputeView.of(dispute) for dispute in payment.disputes],
+            fraud_warnings=[FraudWarningView.of(warning) for warning in payment.fraud_warnings],
             failure=FailureView.of(payment.failure) if payment.failure else None,
             metadata=dict(payment.metadata),
             created_at=payment.created_at,

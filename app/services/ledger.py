@@ -187,9 +187,31 @@ class PaymentLedger:
                     amount=refund.amount,
                     credits=refund.credits,
                 )
-        if len(after.disputes) > len(before.disputes):
-            log.warning(
-                "payment.disputed",
-                payment_id=after.payment_id,
-                stripe_dispute_id=after.disputes[-1].stripe_dispute_id,
-            )
+        for dispute in after.disputes:
+            earlier = before.recorded(dispute)
+            if earlier is None:
+                log.warning(
+                    "payment.disputed",
+                    payment_id=after.payment_id,
+                    stripe_dispute_id=dispute.stripe_dispute_id,
+                    status=dispute.status,
+                    amount=dispute.amount,
+                )
+            elif earlier.status != dispute.status:
+                log.info(
+                    "dispute.status_changed",
+                    payment_id=after.payment_id,
+                    stripe_dispute_id=dispute.stripe_dispute_id,
+                    from_status=earlier.status,
+                    to_status=dispute.status,
+                    amount=dispute.amount,
+                )
+        for warning in after.fraud_warnings:
+            if before.recorded(warning) is None:
+                log.warning(
+                    "payment.fraud_warning",
+                    payment_id=after.payment_id,
+                    stripe_fraud_warning_id=warning.stripe_fraud_warning_id,
+                    fraud_type=warning.fraud_type,
+                    actionable=warning.actionable,
+                )

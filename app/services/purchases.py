@@ -20,11 +20,15 @@ from app.errors import (
 )
 from app.gateways.payments import StripeRefused
 
-RESERVED_METADATA_KEYS: Final = frozenset({"payment_id", "refund_id", "user_id", "reason"})
-METADATA_KEYS_LIMIT: Final = 50 - len(RESERVED_METADATA_KEYS)
+RESERVED_METADATA_KEYS: Final = frozenset(
+    {"payment_id", "refund_id", "user_id", "reason", "deployment"}
+)
+METADATA_KEYS_LIMIT: Final = 50 - 4
 METADATA_KEY_LENGTH: Final = 40
 METADATA_VALUE_LENGTH: Final = 500
-"""Stripe's limits, less the keys that are ours: https://docs.stripe.com/metadata"""
+"""Stripe's limits, less the keys that are ours, of which no object carries more than four:
+https://docs.stripe.com/metadata
+"""
 
 _FIELDS_FROM_CALLERS: Final = {
     "amount": "amount",

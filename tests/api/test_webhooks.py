@@ -106,27 +106,66 @@ async def test_an_event_with_a_forged_signature_is_refused_and_forgotten(
     await assert_untouched(shop, payment_id)
 
 
+def envelope(**fields: Any) -> bytes:
+    """An event of a type that no flow reads; a field that is ``...`` is left out."""
+    event = {
+        "id": "evt_1",
+        "object": "event",
+        "type": "customer.created",
+        "livemode": False,
+        "created": int(time.time()),
+        "data": {"object": {"object": "customer", "id": "cus_1"}},
+    }
+    said = {name: value for name, value in {**event, **fields}.items() if value is not ...}
+    return json.dumps(said).encode()
+
+
+WRONG_FIELDS: dict[str, Document] = {
+    "id": {"an object": {"id": "evt_1"}, "empty": "", "256 long": "e" * 256},
+    "type": {"a list": ["charge.refunded"], "empty": "", "256 long": "t" * 256},
+    "livemode": {"a text": "false", "a number": 0},
+    "created": {
+        "a text": "2026-03-01T12:00:00Z",
+        "true": True,
+        "negative": -1,
+        "half a second": 1.5,
+        "beyond any calendar": 10**30,
+        "beyond the century": 2**32,
+    },
+    "data": {"a list": [], "a text": "charge"},
+}
+
 SIGNED_NONSENSE = {
     "nothing": b"",
-    "not UTF-8": b'{"id": "\xff"}',
     "not JSON": b"payment_intent.succeeded",
     "a list": b"[]",
+    "a list of events": b"[" + envelope() + b"]",
     "null": b"null",
+    "a number": b"1",
+    "a text": b'"evt_1"',
     "an empty object": b"{}",
-    "an event without data": json.dumps(
-        {"id": "evt_1", "type": "payment_intent.succeeded", "livemode": False, "created": 1}
-    ).encode(),
-    # https://docs.stripe.com/event-destinations#thin-events
-    "a thin event": json.dumps(
-        {
-            "id": "evt_1",
-            "object": "v2.core.event",
-            "type": "v1.payment_intent.succeeded",
-            "livemode": False,
-            "created": "2026-03-01T12:00:00.000Z",
-            "related_object": {"id": "pi_1", "type": "payment_intent", "url": "/v1/x"},
-        }
-    ).encode(),
+    "nested deeper than any reader": b"[" * 100_000,
+    "an event nested deeper than any reader": envelope(data={"object": "HERE"}).replace(
+        b'"HERE"', b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    ),
+    "cut short": envelope()[:-1],
+    "followed by more": envelope() + b"{}",
+    "a constant that is not JSON": envelope(created="HERE").replace(b'"HERE"', b"NaN"),
+    "infinity deep inside": envelope(data="HERE").replace(
+        b'"HERE"', b'{"object":{"object":"charge","amount":-Infinity}}'
+    ),
+    "a number of 5,000 digits": envelope(created="HERE").replace(b'"HERE"', b"1" * 5_000),
+    "two ids": envelope().replace(b'"id": "evt_1"', b'"id": "evt_1", "id": "evt_2"'),
+    **{
+        f"{name} is {kind}": envelope(**{name: value})
+        for name, wrong in WRONG_FIELDS.items()
+        for kind, value in {
+            "missing": ...,
+            "null": None,
+            "half a surrogate pair": "\ud800",
+            **wrong,
+        }.items()
+    },
 }
 
 
@@ -135,8 +174,43 @@ async def test_a_signed_body_that_is_no_event_is_refused_and_forgotten(
     shop: Shop, kind: str
 ) -> None:
     body = SIGNED_NONSENSE[kind]
-    refused(await send(shop, body, signed(body)), 400, "invalid_signature")
+    refused(await send(shop, body, signed(body)), 400, "not_a_stripe_event")
     assert await shop.stored("webhook_events") == []
+
+
+async def test_a_body_that_is_not_utf_8_cannot_be_signed(shop: Shop) -> None:
+    body = b'{"id": "\xff"}'
+    refused(await send(shop, body, signed(body)), 400, "invalid_signature")
+
+
+THIN_EVENTS: dict[str, Document] = {
+    # https://docs.stripe.com/event-destinations#thin-events
+    "of the first version": {
+        "object": "v2.core.event",
+        "type": "v1.payment_intent.succeeded",
+        "created": "2026-03-01T12:00:00.000Z",
+        "related_object": {"id": "pi_1", "type": "payment_intent", "url": "/v1/x"},
+        "data": ...,
+    },
+    "of the second version": {
+        "object": "v2.core.event",
+        "type": "v2.core.event_destination.ping",
+        "created": "2026-03-01T12:00:00.000Z",
+        "livemode": ...,
+        "data": ...,
+    },
+    "known by its object": {"object": "v2.core.event", "type": ...},
+    "known by its type": {"object": ..., "type": "v2.billing.meter.no_meter_found"},
+}
+
+
+@pytest.mark.parametrize("kind", THIN_EVENTS)
+async def test_a_thin_event_is_refused_with_what_to_change_at_stripe(shop: Shop, kind: str) -> None:
+    body = envelope(**THIN_EVENTS[kind])
+    problem = refused(await send(shop, body, signed(body)), 400, "unsupported_event_payload")
+    assert "snapshot" in problem["detail"]
+    assert await shop.stored("webhook_events") == []
+    refused(await send(shop, body, None), 400, "invalid_signature")
 
 
 @pytest.mark.parametrize("ahead", [-290, 290])

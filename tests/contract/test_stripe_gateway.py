@@ -64,7 +64,8 @@ def settings_for(base: str, **fields: Any) -> Settings:
 @contextlib.asynccontextmanager
 async def opened(base: str, **fields: Any) -> AsyncIterator[PaymentGateway]:
     settings = settings_for(base, **fields)
-    async with open_stripe_gateway(settings, Metrics(version="0", stripe_mode="test")) as gateway:
+    metrics = Metrics(version="0", stripe_mode="test")
+    async with open_stripe_gateway(settings, metrics, deployment="contract") as gateway:
         yield gateway
 
 

@@ -117,7 +117,7 @@ CALLS: Final[Mapping[str, Call]] = {
 async def opened(connect: StripeConnector = connect_stripe) -> AsyncIterator[PaymentGateway]:
     settings = Settings(_env_file=None, stripe_secret_key=SecretStr(KEY), stripe_api_base=MOCK_URL)
     metrics = Metrics(version="0", stripe_mode="test")
-    async with open_stripe_gateway(settings, metrics, connect) as gateway:
+    async with open_stripe_gateway(settings, metrics, connect, deployment="mock") as gateway:
         yield gateway
 
 

@@ -500,7 +500,9 @@ EVENT_TYPES: Final = frozenset(
     payment_intent.requires_action
     payment_intent.canceled checkout.session.completed checkout.session.async_payment_succeeded
     checkout.session.async_payment_failed checkout.session.expired charge.refunded refund.created
-    refund.updated refund.failed charge.dispute.created charge.dispute.closed
+    refund.updated refund.failed charge.dispute.created charge.dispute.updated
+    charge.dispute.closed charge.dispute.funds_withdrawn charge.dispute.funds_reinstated
+    radar.early_fraud_warning.created radar.early_fraud_warning.updated
     """.split()
 )
 """What the endpoint is subscribed to, by the design."""

@@ -92,7 +92,9 @@ class Query:
 
 
 class Recorder:
-    """A collection that notes the queries and finds nothing; what is inserted was there before."""
+    """A collection that notes the queries and finds nothing; what is inserted was there before, and
+    what is upserted is there now.
+    """
 
     def __init__(self, name: str, queries: list[Query]) -> None:
         self._name = name
@@ -113,8 +115,10 @@ class Recorder:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         assert name in {"update_one", "replace_one", "delete_one", "find_one_and_update"}, name
 
-        async def run(query: Document, *_args: Any, **_options: Any) -> Any:
+        async def run(query: Document, *_args: Any, upsert: bool = False, **_options: Any) -> Any:
             self._queries.append(Query(self._name, query, limit=1))
+            if upsert:
+                return {"name": "dep_7"}
             return None if name == "find_one_and_update" else Unmatched()
 
         return run
@@ -250,6 +254,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "locks.release": lambda r: r.locks.release("reconciler", owner="me"),
     "locks.find_cursor": lambda r: r.locks.find_cursor("events"),
     "locks.move_cursor": lambda r: r.locks.move_cursor("events", NOW),
+    "locks.deployment_name": lambda r: r.locks.deployment_name(),
     "users.get_credits": lambda r: r.users.get_credits("id_00000007"),
     "users.take_credits": lambda r: r.users.take_credits(
         "id_00000007", payment_id="pay_7", credits=1, as_of=NOW, **AT

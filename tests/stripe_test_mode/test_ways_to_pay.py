@@ -41,7 +41,8 @@ PAGE: Final = "http://localhost:5173/checkout"
 async def opened(base: str, key: str) -> AsyncIterator[PaymentGateway]:
     assert key.startswith(("sk_test_", "rk_test_")), "only ever a key of test mode"
     settings = Settings(_env_file=None, stripe_secret_key=SecretStr(key), stripe_api_base=base)
-    async with open_stripe_gateway(settings, Metrics(version="0", stripe_mode="test")) as gateway:
+    metrics = Metrics(version="0", stripe_mode="test")
+    async with open_stripe_gateway(settings, metrics, deployment="test") as gateway:
         yield gateway
 
 

@@ -18,6 +18,7 @@ from app.domain.payments import (
     REFUNDS_LIMIT,
     Dispute,
     Failure,
+    FraudWarning,
     OrderStatus,
     Payment,
     PaymentFlow,
@@ -653,34 +654,59 @@ def test_a_credits_refund_by_amount_gives_exactly_that_amount_back(
     assert refund.credits >= 1
 
 
-# Disputes and marks
+# Disputes, fraud warnings and marks
 
 
 def _dispute(status: str, *, id: str = "du_1") -> Dispute:
     return Dispute(id, status, "fraudulent", 999, NOW, NOW)
 
 
-def test_a_dispute_is_recorded_once_and_closed() -> None:
-    known = paid().record_dispute(_dispute("needs_response"), now=LATER, closed=False)
-    again = known.record_dispute(_dispute("needs_response"), now=LATER, closed=False)
-    assert again is known
-    won = known.record_dispute(_dispute("won"), now=LATER, closed=True)
-    assert [dispute.status for dispute in won.disputes] == ["won"]
-    assert won.disputes[0].updated_at == LATER
-    assert won.record_dispute(_dispute("won"), now=LATER, closed=True) is won
+def _recorded(known: Payment, claim: Dispute | FraudWarning) -> Payment:
+    return known.record_claim(claim, instead_of=known.recorded(claim), now=LATER)
 
 
-def test_a_dispute_that_was_opened_after_it_was_closed_stays_closed() -> None:
-    closed = paid().record_dispute(_dispute("lost"), now=LATER, closed=True)
-    late = closed.record_dispute(_dispute("needs_response"), now=LATER, closed=False)
-    assert late is closed
+def test_a_dispute_has_the_state_that_was_recorded_last() -> None:
+    known = _recorded(paid(), _dispute("needs_response"))
+    won = _recorded(known, _dispute("won"))
+    assert [(d.status, d.created_at, d.updated_at) for d in won.disputes] == [("won", NOW, LATER)]
+    assert [d.status for d in _recorded(won, _dispute("needs_response")).disputes] == [
+        "needs_response"
+    ]
 
 
-def test_disputes_of_a_payment_are_kept_apart() -> None:
-    known = paid().record_dispute(_dispute("needs_response"), now=LATER, closed=False)
-    known = known.record_dispute(_dispute("needs_response", id="du_2"), now=LATER, closed=False)
-    known = known.record_dispute(_dispute("won", id="du_2"), now=LATER, closed=True)
+def test_recording_what_is_recorded_changes_nothing() -> None:
+    known = _recorded(paid(), _dispute("needs_response"))
+    assert _recorded(known, _dispute("needs_response")) is known
+
+
+def test_a_claim_is_recorded_only_in_place_of_what_its_worker_saw() -> None:
+    seen = _recorded(paid(), _dispute("needs_response"))
+    moved_on = _recorded(seen, _dispute("won"))
+    slow = _dispute("under_review")
+    for instead_of in (None, seen.disputes[0]):
+        late = moved_on.record_claim(slow, instead_of=instead_of, now=LATER)
+        assert late is moved_on
+
+
+def test_a_state_that_came_back_is_not_the_one_that_its_worker_saw() -> None:
+    seen = _recorded(paid(), _dispute("needs_response"))
+    again = seen.record_claim(_dispute("under_review"), instead_of=seen.disputes[0], now=LATER)
+    again = again.record_claim(
+        _dispute("needs_response"),
+        instead_of=again.disputes[0],
+        now=LATER + timedelta(milliseconds=1),
+    )
+    slow = again.record_claim(_dispute("won"), instead_of=seen.disputes[0], now=LATER)
+    assert slow is again
+
+
+def test_claims_on_a_payment_are_kept_apart() -> None:
+    known = _recorded(paid(), _dispute("needs_response"))
+    known = _recorded(known, _dispute("needs_response", id="du_2"))
+    known = _recorded(known, FraudWarning("du_2", "made_with_lost_card", True, NOW, NOW))
+    known = _recorded(known, _dispute("won", id="du_2"))
     assert [dispute.status for dispute in known.disputes] == ["needs_response", "won"]
+    assert [warning.actionable for warning in known.fraud_warnings] == [True]
 
 
 def test_marks_are_opened_and_closed_once() -> None:

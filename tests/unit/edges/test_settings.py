@@ -275,6 +275,16 @@ def test_embedded_database_is_told_apart() -> None:
     assert not settings().uses_embedded_database
 
 
+@pytest.mark.parametrize("name", ["staging", "shop-2.eu_west", "a", "a" * 64, ""])
+def test_deployment_name_may_be_written_into_any_metadata(name: str) -> None:
+    assert settings(deployment_name=name).deployment_name == name
+
+
+@pytest.mark.parametrize("name", ["two words", "a" * 65, "caf\u00e9", "a/b", "a\nb"])
+def test_deployment_name_that_could_be_misread_is_refused(name: str) -> None:
+    assert problem(deployment_name=name).startswith("DEPLOYMENT_NAME must have 1 to 64 characters")
+
+
 @pytest.mark.parametrize("field", ["a.b", "$inc", ""])
 def test_credits_field_is_one_plain_name(field: str) -> None:
     assert problem(auth_credits_field=field).startswith("AUTH_CREDITS_FIELD")
