@@ -435,7 +435,7 @@ async def test_shop_may_set_a_lower_maximum(untouched: Shop) -> None:
 
 @pytest.mark.shop(settings={"max_amount_cents": "5000,idr:900000000"})
 async def test_shop_may_set_a_maximum_of_each_currency(untouched: Shop) -> None:
-    for currency, maximum in (("usd", 5000), ("idr", 900_000_000), ("inr", 999_999_999)):
+    for currency, maximum in (("usd", 5000), ("idr", 900_000_000), ("inr", 5000)):
         body = {"user_id": "u", "amount": maximum + 1, "currency": currency}
         response = await untouched.post("/create-payment-intent", body)
         assert refused(response, 422, "amount_too_large")["maximum"] == maximum
