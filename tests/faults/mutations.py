@@ -40,7 +40,7 @@ from app.services.ledger import PaymentLedger
 from app.services.reconciliation import CURSOR, ReconciliationService
 from app.services.refunds import RefundService
 from app.services.webhooks import WebhookService
-from tests.faults import crashes, histories, races
+from tests.faults import crashes, histories, orders, races
 from tests.faults.crashes import Case, Outcome
 from tests.faults.schedules import Stop
 
@@ -119,6 +119,14 @@ def histories_told(count: int) -> Cases:
     async def outcomes() -> AsyncIterator[Outcome]:
         for seed in range(count):
             yield await histories.run(histories.Told(seed))
+
+    return outcomes
+
+
+def every_order_of(life: str) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        for order in await orders.every(life):
+            yield await orders.run(order)
 
     return outcomes
 
@@ -645,15 +653,30 @@ def every_signature_is_good(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StripeGateway, "verify_event", verify)
 
 
-@mutation("4", dying_in("dispute_lost"))
+@mutation("4", every_order_of("disputed_from_inquiry_to_verdict"))
 def a_dispute_is_what_the_last_event_says(patch: pytest.MonkeyPatch) -> None:
-    whole = Payment.record_dispute
+    async def record(self: Any, event: Any, told: Any, intent_id: Any, *, ask: Any) -> bool:
+        payment = await self._find_charged(event, None, None, intent_id)
+        await self._ledger.apply(
+            payment,
+            lambda known: known.record_claim(
+                told, instead_of=known.recorded(told), now=self._clock()
+            ),
+        )
+        return True
 
-    def record(self: Any, dispute: Any, *, now: Any, closed: bool) -> Payment:
-        recorded: Payment = whole(self, dispute, now=now, closed=True)
+    patch.setattr(WebhookService, "_record_present", record)
+
+
+@mutation("4", every_schedule_of("a_dispute_is_decided_while_it_is_recorded"))
+def a_slow_answer_about_a_dispute_is_recorded_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    whole = Payment.record_claim
+
+    def record(self: Any, claim: Any, *, instead_of: Any, now: Any) -> Payment:
+        recorded: Payment = whole(self, claim, instead_of=self.recorded(claim), now=now)
         return recorded
 
-    patch.setattr(Payment, "record_dispute", record)
+    patch.setattr(Payment, "record_claim", record)
 
 
 @mutation("1 3 4", dying_in("reconcile", at="webhook_events"))

@@ -11,6 +11,7 @@ from typing import Any, Final
 from tests.faults.checker import Broken
 from tests.faults.crashes import Outcome
 from tests.faults.flows import (
+    a_paid_card,
     an_open_intent,
     an_open_session,
     confirm,
@@ -19,6 +20,7 @@ from tests.faults.flows import (
     pay_in_browser,
     pay_page,
     refund,
+    submit_evidence,
 )
 from tests.faults.laboratory import Laboratory
 from tests.faults.schedules import Gatekeeper, StoppedSchedule
@@ -92,9 +94,24 @@ async def paid_refunded_disputed(lab: Laboratory, given: Document) -> None:
     stripe = lab.world.stripe
     pay_in_browser(lab, given)
     stripe.dashboard_refund(payment_intent=given["payment_intent_id"], amount=300)
-    stripe.close_dispute(
-        stripe.open_dispute(payment_intent=given["payment_intent_id"])["id"], "won"
-    )
+    inquiry = stripe.open_dispute(payment_intent=given["payment_intent_id"], inquiry=True)
+    stripe.close_dispute(inquiry["id"], "won")
+
+
+@life(a_paid_card, look_at_intent)
+async def disputed_from_inquiry_to_verdict(lab: Laboratory, given: Document) -> None:
+    intent_id = given["payment_intent_id"]
+    dispute = lab.world.stripe.open_dispute(payment_intent=intent_id, inquiry=True)
+    submit_evidence(lab, dispute["id"], "escalate_inquiry_evidence")
+    submit_evidence(lab, dispute["id"], "a receipt")
+    lab.world.stripe.close_dispute(dispute["id"], "won")
+
+
+@life(an_open_intent, look_at_intent)
+async def warned_of_fraud_and_disputed(lab: Laboratory, given: Document) -> None:
+    pay_in_browser(lab, given, "pm_card_createIssuerFraudRecord")
+    dispute = lab.world.stripe.open_dispute(payment_intent=given["payment_intent_id"])
+    lab.world.stripe.close_dispute(dispute["id"], "lost")
 
 
 @life(an_open_intent, look_at_intent)
@@ -174,7 +191,7 @@ async def run(case: Order) -> Outcome:
         given: Document = {}
         await life.prepare(lab, given)
         await life.happens(lab, given)
-        ids = lab.event_ids()
+        ids = lab.undelivered
         events = [ids[number] for number in case.events if number < len(ids)]
         script = lab.play("o")
         if case.request_at is None:
@@ -217,6 +234,8 @@ def _as_always(lab: Laboratory, life: Life) -> list[Broken]:
         "refundable": payment["refundable_amount"],
         "refunds": sorted((r["amount"], r["status"]) for r in payment["refunds"]),
         "held": "review" in payment,
+        "disputes": [(d["status"], d["amount"]) for d in payment["disputes"]],
+        "warnings": [w["actionable"] for w in payment["fraud_warnings"]],
         "orders": lab.world.collection("orders").count_documents({}),
     }
     first = _ENDS.setdefault(life.name, end)
@@ -229,7 +248,7 @@ async def count_events(name: str) -> int:
         given: Document = {}
         await LIVES[name].prepare(lab, given)
         await LIVES[name].happens(lab, given)
-        return len(lab.event_ids())
+        return len(lab.undelivered)
     finally:
         await lab.close()
 
