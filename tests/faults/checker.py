@@ -254,7 +254,7 @@ def _card(world: World, payment: Document) -> Iterator[Broken]:
         yield Broken("1", f"Stripe captured {captured} for a payment that is {payment['status']}")
     if held and captured == payment["amount"] and currencies == {payment["currency"]}:
         yield Broken("8", f"a {payment['status']} payment is held though it was paid as asked")
-    yield from _disputes(world, payment, charges)
+    yield from _claims(world, payment, charges)
     if payment["status"] == "canceled" and not held:
         yield from _cannot_be_paid(world, payment, intents)
     for intent in intents:
@@ -325,17 +325,38 @@ def _refunds_as_stripe_has_them(
         yield Broken("3", f"the payment has a {status} refund of {amount} that Stripe does not")
 
 
-def _disputes(world: World, payment: Document, charges: list[Document]) -> Iterator[Broken]:
+def _claims(world: World, payment: Document, charges: list[Document]) -> Iterator[Broken]:
+    """Disputes and early fraud warnings: as Stripe has them."""
     ids = {charge["id"] for charge in charges}
-    ours = {dispute["stripe_dispute_id"]: dispute["status"] for dispute in payment["disputes"]}
-    for record in world.stripe.disputes._records:
-        if record.data["charge"] not in ids:
-            continue
-        status = ours.get(record.data["id"])
-        if status is None:
-            yield Broken("4", "a dispute is not recorded")
-        elif record.data["status"] in ("won", "lost") and status != record.data["status"]:
-            yield Broken("4", f"a dispute is {record.data['status']}, here it is {status}")
+    theirs: dict[str, set[tuple[Any, ...]]] = {
+        "dispute": {
+            (d.data["id"], d.data["status"], d.data["reason"], d.data["amount"])
+            for d in world.stripe.disputes._records
+            if d.data["charge"] in ids
+        },
+        "fraud warning": {
+            (w.data["id"], w.data["fraud_type"], w.data["actionable"])
+            for w in world.stripe.early_fraud_warnings._records
+            if w.data["charge"] in ids
+        },
+    }
+    ours: dict[str, list[tuple[Any, ...]]] = {
+        "dispute": [
+            (d["stripe_dispute_id"], d["status"], d["reason"], d["amount"])
+            for d in payment["disputes"]
+        ],
+        "fraud warning": [
+            (w["stripe_fraud_warning_id"], w["fraud_type"], w["actionable"])
+            for w in payment["fraud_warnings"]
+        ],
+    }
+    for kind, recorded in ours.items():
+        if len(recorded) != len({claim[0] for claim in recorded}):
+            yield Broken("4", f"a {kind} is recorded twice")
+        for claim in theirs[kind] - set(recorded):
+            yield Broken("4", f"Stripe has a {kind} {claim[1:]} that the payment does not")
+        for claim in set(recorded) - theirs[kind]:
+            yield Broken("4", f"the payment has a {kind} {claim[1:]} that Stripe does not")
 
 
 def _orders(payments: list[Document], orders: list[Document]) -> Iterator[Broken]:

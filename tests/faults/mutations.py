@@ -43,7 +43,7 @@ from app.services.ledger import PaymentLedger
 from app.services.reconciliation import CURSOR, ReconciliationService
 from app.services.refunds import RefundService
 from app.services.webhooks import WebhookService
-from tests.faults import crashes, histories, races
+from tests.faults import crashes, histories, orders, races
 from tests.faults.crashes import Case, Outcome
 from tests.faults.schedules import Stop
 
@@ -122,6 +122,14 @@ def histories_told(count: int) -> Cases:
     async def outcomes() -> AsyncIterator[Outcome]:
         for seed in range(count):
             yield await histories.run(histories.Told(seed))
+
+    return outcomes
+
+
+def every_order_of(life: str) -> Cases:
+    async def outcomes() -> AsyncIterator[Outcome]:
+        for order in await orders.every(life):
+            yield await orders.run(order)
 
     return outcomes
 
@@ -648,15 +656,30 @@ def every_signature_is_good(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StripeGateway, "verify_event", verify)
 
 
-@mutation("4", dying_in("dispute_lost"))
+@mutation("4", every_order_of("disputed_from_inquiry_to_verdict"))
 def a_dispute_is_what_the_last_event_says(patch: pytest.MonkeyPatch) -> None:
-    whole = Payment.record_dispute
+    async def record(self: Any, event: Any, told: Any, intent_id: Any, *, ask: Any) -> bool:
+        payment = await self._find_charged(event, None, None, intent_id)
+        await self._ledger.apply(
+            payment,
+            lambda known: known.record_claim(
+                told, instead_of=known.recorded(told), now=self._clock()
+            ),
+        )
+        return True
 
-    def record(self: Any, dispute: Any, *, now: Any, closed: bool) -> Payment:
-        recorded: Payment = whole(self, dispute, now=now, closed=True)
+    patch.setattr(WebhookService, "_record_present", record)
+
+
+@mutation("4", every_schedule_of("a_dispute_is_decided_while_it_is_recorded"))
+def a_slow_answer_about_a_dispute_is_recorded_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    whole = Payment.record_claim
+
+    def record(self: Any, claim: Any, *, instead_of: Any, now: Any) -> Payment:
+        recorded: Payment = whole(self, claim, instead_of=self.recorded(claim), now=now)
         return recorded
 
-    patch.setattr(Payment, "record_dispute", record)
+    patch.setattr(Payment, "record_claim", record)
 
 
 @mutation("1 3 4", dying_in("reconcile", at="webhook_events"))
@@ -805,6 +828,26 @@ def a_voucher_is_taken_for_a_shopper_who_left(patch: pytest.MonkeyPatch) -> None
         return intent.status != "processing"
 
     patch.setattr(IntentSnapshot, "may_be_abandoned", may_be_abandoned)
+
+
+@mutation("6", every_order_of("bank_debit_bounced_in_other_words"))
+def a_late_event_of_money_under_way_is_believed(patch: pytest.MonkeyPatch) -> None:
+    whole = CardOutcomes._observe_under_way
+
+    async def observe(self: Any, payment: Payment, intent: Any, *, cause: str, **_: Any) -> Payment:
+        return await whole(self, payment, intent, cause=cause, is_current=True)
+
+    patch.setattr(CardOutcomes, "_observe_under_way", observe)
+
+
+@mutation("8", every_order_of("page_paid_in_the_shoppers_currency"))
+def a_payment_is_held_for_what_an_event_says(patch: pytest.MonkeyPatch) -> None:
+    whole = FulfilmentService.fulfil
+
+    async def fulfil(self: Any, payment: Payment, **how: Any) -> Payment:
+        return await whole(self, payment, **{**how, "is_current": True})
+
+    patch.setattr(FulfilmentService, "fulfil", fulfil)
 
 
 @mutation("10", dying_in("paid_by_webhook"))

@@ -433,6 +433,28 @@ def payment_and_its_webhooks(lab: Laboratory, given: Document) -> dict[str, Oper
     return {"payer": pay, "webhooks": webhooks, "reconciler": lambda: lab.reconcile(on=1)}
 
 
+async def a_disputed_card(lab: Laboratory, given: Document) -> None:
+    await a_paid_card(lab, given)
+    opened = lab.world.stripe.open_dispute(payment_intent=given["payment_intent_id"], inquiry=True)
+    given["dispute_id"] = opened["id"]
+
+
+@race(a_disputed_card, is_short=True)
+def a_dispute_is_decided_while_it_is_recorded(
+    lab: Laboratory, given: Document
+) -> dict[str, Operation]:
+    """One worker has heard from Stripe, and is slow to write it down."""
+    (opened,) = lab.undelivered
+
+    async def decide() -> None:
+        await lab.wait(1)
+        lab.world.stripe.close_dispute(given["dispute_id"], "lost")
+        for event_id in lab.event_ids("charge.dispute.closed"):
+            await lab.deliver(event_id, on=1)
+
+    return {"opened": lambda: lab.deliver(opened), "decided": decide}
+
+
 # Running them
 
 
