@@ -653,6 +653,7 @@ def holds(params: Any, name: str) -> bool:
     return isinstance(params, list) and any(holds(value, name) for value in params)
 
 
+@pytest.mark.shop(settings={"deployment_name": "suite"})
 async def test_stripe_is_asked_for_our_amount_under_keys_of_our_own_records(shop: Shop) -> None:
     created = ok(
         await shop.post(
@@ -675,6 +676,7 @@ async def test_stripe_is_asked_for_our_amount_under_keys_of_our_own_records(shop
         "campaign": "autumn",
         "payment_id": created["payment_id"],
         "user_id": "user_123",
+        "deployment": "suite",
     }
     (confirm,) = shop.stripe.requests.matching("POST", "/confirm$")
     confirmation_id = (await shop.stored_payment(created["payment_id"]))["confirmation_id"]

@@ -450,6 +450,7 @@ async def test_session_that_stripe_refuses_for_a_field_is_the_callers_mistake(
 # What Stripe is asked
 
 
+@pytest.mark.shop(settings={"deployment_name": "suite"})
 async def test_stripe_is_asked_with_our_id_on_the_session_and_on_its_payment_intent(
     shop: Shop,
 ) -> None:
@@ -466,7 +467,12 @@ async def test_stripe_is_asked_with_our_id_on_the_session_and_on_its_payment_int
     assert request.idempotency_key == f"checkout_session:{session['payment_id']}"
     assert "payment_method_types" not in request.params
     assert request.params["client_reference_id"] == session["payment_id"]
-    ours = {"campaign": "autumn", "payment_id": session["payment_id"], "user_id": "user_123"}
+    ours = {
+        "campaign": "autumn",
+        "payment_id": session["payment_id"],
+        "user_id": "user_123",
+        "deployment": "suite",
+    }
     assert request.params["metadata"] == ours
     assert page.session["metadata"] == ours
     assert page.payment_intent is not None

@@ -116,7 +116,7 @@ PAYMENT: Mapping[str, Check] = {
     "created_at": time,
     "updated_at": time,
 }
-DISPUTES = frozenset({"disputes"})
+CLAIMS = frozenset({"disputes", "fraud_warnings"})
 ORDER: Mapping[str, Check] = {
     "order_id": id_of("ord_"),
     "user_id": text,
@@ -155,7 +155,7 @@ PAGE: Mapping[str, Check] = {
 
 
 def require_payment(body: Any) -> None:
-    require_fields(body, PAYMENT, optional=DISPUTES)
+    require_fields(body, PAYMENT, optional=CLAIMS)
 
 
 # The replies

@@ -76,6 +76,7 @@ async def assert_stands(
 # Of a card payment
 
 
+@pytest.mark.shop(settings={"deployment_name": "suite"})
 async def test_a_whole_refund_gives_everything_back(shop: Shop) -> None:
     payment = await shop.pay_by_card()
 
@@ -100,6 +101,7 @@ async def test_a_whole_refund_gives_everything_back(shop: Shop) -> None:
     assert made["metadata"] == {
         "payment_id": payment["payment_id"],
         "refund_id": reply["refund_id"],
+        "deployment": "suite",
     }
     assert "reconcile_at" not in await shop.stored_payment(payment["payment_id"])
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from app.metrics import STRIPE_EVENT_TYPES
 from app.routers import BASE_PATH
 from stripe_sandbox.webhooks import sign
+from tests.faults.laboratory import EVENT_TYPES
 from tests.support.database_faults import DatabaseFaults, When, faulty
 from tests.support.shop import GIVE_UP, WEBHOOK_SECRET, Shop, ShopOptions, ok, open_shop, refused
 
@@ -21,6 +23,7 @@ from tests.support.shop import GIVE_UP, WEBHOOK_SECRET, Shop, ShopOptions, ok, o
 pytestmark = pytest.mark.shop(webhooks=False)
 
 Document = dict[str, Any]
+README = Path(__file__).parents[2] / "README.md"
 
 
 async def paid_in_browser(shop: Shop) -> tuple[str, Document]:
@@ -71,6 +74,23 @@ async def assert_paid_once(shop: Shop, payment_id: str) -> None:
     assert [order["order_id"] for order in await shop.orders()] == [payment["order_id"]]
     assert len(await shop.stored("orders")) == 1
     assert await shop.transitions(payment_id) == [("pending", "succeeded")]
+
+
+# What Stripe is to send
+
+
+async def test_every_list_of_event_types_is_the_one_that_is_handled(shop: Shop) -> None:
+    handled = set(shop.services.webhooks.event_types)
+    text = README.read_text(encoding="utf-8")
+    subscribed = text.partition("and subscribe it to:\n\n```\n")[2].partition("```")[0]
+    assert set(subscribed.replace(",", " ").split()) == handled
+    assert handled <= STRIPE_EVENT_TYPES, "else their metrics are counted as other"
+    assert handled == EVENT_TYPES, "the fault laboratory's"
+
+
+async def test_stripes_list_can_be_asked_for_all_event_types_at_once(shop: Shop) -> None:
+    """https://docs.stripe.com/api/events/list#list_events-types"""
+    assert len(shop.services.webhooks.event_types) <= 20
 
 
 # Who is believed
