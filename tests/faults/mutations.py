@@ -306,7 +306,7 @@ def a_refund_does_not_change_the_order(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OrderRepository, "put", put)
 
 
-@mutation("1", schedules_of("a_refund_comes_back_while_it_is_noted", count=120))
+@mutation("1", stopped_in("a_refund_comes_back_while_it_is_noted", ("refund", 5), then="failure"))
 def an_order_follows_an_older_revision(patch: pytest.MonkeyPatch) -> None:
     async def put(self: Any, order: Order) -> None:
         document = order_to_document(order)

@@ -407,11 +407,15 @@ def a_refund_comes_back_while_it_is_noted(lab: Laboratory, given: Document) -> d
     """The order may be half-way to a status that the payment has left again."""
     made = lab.world.stripe.dashboard_refund(payment_intent=given["payment_intent_id"], amount=300)
     created = lab.undelivered
-    lab.world.stripe.fail_refund(made["id"])
-    failed = [id for id in lab.undelivered if id not in created]
+
+    async def fail() -> None:
+        await lab.wait(1)
+        lab.world.stripe.fail_refund(made["id"])
+        await lab.deliver_all([id for id in lab.undelivered if id not in created])
+
     return {
         "refund": lambda: lab.deliver_all(created),
-        "failure": lambda: lab.deliver_all(failed),
+        "failure": fail,
         "reconciler": lambda: lab.reconcile(on=1),
     }
 
