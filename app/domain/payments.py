@@ -1,7 +1,7 @@
 """A payment and the only places where its state changes: pure functions from payment to payment.
 
-Whoever changes a payment (a route, a webhook, the reconciler) does it through these methods and
-``services/ledger.py``, which saves the result only if nobody else changed the payment meanwhile.
+Routes, events and the reconciler all change a payment through these methods, and save it through
+``services/payment_writer.py``, which does so only if no other worker changed the payment meanwhile.
 A method that finds its change done before, or overtaken, returns the very same object.
 """
 
@@ -279,6 +279,15 @@ class Payment:
     def refunded_amount(self) -> int:
         """What has been given back for good or at least until Stripe says otherwise."""
         return sum(r.amount for r in self.refunds if r.status is RefundStatus.SUCCEEDED)
+
+    @property
+    def amount_refunded_at_stripe(self) -> int:
+        """What Stripe has given back or is giving back, as far as it is recorded."""
+        return sum(
+            r.amount
+            for r in self.refunds
+            if r.status.holds_money and r.stripe_refund_id is not None
+        )
 
     @property
     def refunded_credits(self) -> int:

@@ -83,10 +83,26 @@ class IntentSnapshot:
         return not self.is_under_way and (expires_at is None or expires_at <= now)
 
 
+class SessionStatus(StrEnum):
+    """https://docs.stripe.com/api/checkout/sessions/object#checkout_session_object-status"""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+    EXPIRED = "expired"
+
+
+class SessionPaymentStatus(StrEnum):
+    """https://docs.stripe.com/api/checkout/sessions/object#checkout_session_object-payment_status"""
+
+    PAID = "paid"
+    UNPAID = "unpaid"
+    NO_PAYMENT_REQUIRED = "no_payment_required"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """A Checkout Session. ``status`` is open, complete or expired; ``payment_status`` paid, unpaid
-    or no_payment_required (https://docs.stripe.com/api/checkout/sessions/object).
+    """A Checkout Session at one moment. ``status`` and ``payment_status`` are Stripe's words, see
+    SessionStatus and SessionPaymentStatus.
     """
 
     stripe_checkout_session_id: str
@@ -182,6 +198,11 @@ class EventSnapshot:
     created_at: datetime
     object: EventObject
     payload: str = field(repr=False)
+
+    @property
+    def cause(self) -> str:
+        """What the audit trail says of a change that the event made."""
+        return f"{self.type} {self.stripe_event_id}"
 
 
 class CardDeclined(Exception):

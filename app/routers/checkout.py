@@ -50,7 +50,7 @@ async def create_checkout_session(
     """Starts a card payment on Stripe's hosted page: send the shopper to `checkout_url`."""
     body = body.of_canonical_user(user_ids)
 
-    async def create(payment_id: str) -> BaseModel:
+    async def create(payment_id: str, is_repeat: bool) -> BaseModel:
         created = await services.checkout.create(
             caller,
             body.to_purchase(),
@@ -59,7 +59,7 @@ async def create_checkout_session(
             success_url=body.success_url,
             cancel_url=body.cancel_url,
             locale=body.locale,
-            is_repeat=once.is_repeat,
+            is_repeat=is_repeat,
         )
         return CreateCheckoutSessionReply.of(created)
 

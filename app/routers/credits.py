@@ -45,9 +45,9 @@ async def pay_with_credits(
     body = body.of_canonical_user(user_ids)
     purchase = body.to_purchase()
 
-    async def pay(payment_id: str) -> BaseModel:
+    async def pay(payment_id: str, is_repeat: bool) -> BaseModel:
         paid = await services.credits.pay(
-            caller, purchase, payment_id=payment_id, is_repeat=once.is_repeat
+            caller, purchase, payment_id=payment_id, is_repeat=is_repeat
         )
         return PayWithCreditsReply.of(paid)
 

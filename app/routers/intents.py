@@ -51,19 +51,19 @@ async def create_payment_intent(
     body = body.of_canonical_user(user_ids)
     purchase = body.to_purchase()
 
-    async def create(payment_id: str) -> BaseModel:
+    async def create(payment_id: str, is_repeat: bool) -> BaseModel:
         created = await services.intents.create(
             caller,
             purchase,
             payment_id=payment_id,
             details=body.to_details(),
-            is_repeat=once.is_repeat,
+            is_repeat=is_repeat,
         )
         return CreatePaymentIntentReply.of(created)
 
     async def renew(reply: dict[str, Any]) -> dict[str, Any]:
         created = await services.intents.present(caller, reply["payment_id"])
-        return reply | {CLIENT_SECRET: created.intent.client_secret}
+        return reply | {CLIENT_SECRET: created.at_stripe.client_secret}
 
     return await once.answer(body, PAYMENT_PREFIX, create, renew=renew)
 
@@ -83,7 +83,7 @@ async def confirm_payment(
     yet.
     """
 
-    async def confirm(confirmation_id: str) -> BaseModel:
+    async def confirm(confirmation_id: str, _is_repeat: bool) -> BaseModel:
         confirmation = await services.intents.confirm(
             caller,
             body.payment_intent_id,
@@ -96,6 +96,6 @@ async def confirm_payment(
         if reply[CLIENT_SECRET] is None:
             return reply
         created = await services.intents.present(caller, reply["payment_id"])
-        return reply | {CLIENT_SECRET: created.intent.client_secret}
+        return reply | {CLIENT_SECRET: created.at_stripe.client_secret}
 
     return await once.answer(body, ATTEMPT_PREFIX, confirm, renew=renew)

@@ -20,8 +20,10 @@ CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - the name of a field
 ELIDED: Final = ""
 """Stands in a stored reply where the client secret was; Stripe is asked for it at the replay."""
 
-Work = Callable[[str], Awaitable[BaseModel]]
-"""Does the work for the resource id it is given, as often as it is asked, with one effect."""
+Work = Callable[[str, bool], Awaitable[BaseModel]]
+"""Does the work for the resource id it is given, as often as it is asked, with one effect. The flag
+says that it was begun before, by a worker that may only be slow.
+"""
 
 Renewal = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """What to answer in place of a stored reply with which a shopper can pay: the same, with the client
@@ -37,8 +39,6 @@ class Once:
         self._caller = caller
         self._idempotency = idempotency
         self._key = key
-        self.is_repeat = False
-        """Whether the work was begun before, by somebody who may only be slow."""
 
     async def answer(
         self, body: BaseModel, prefix: str, work: Work, *, renew: Renewal | None = None
@@ -49,7 +49,7 @@ class Once:
         repeat continues where the first try stopped.
         """
         if self._key is None:
-            return _json(await work(new_id(prefix)))
+            return _json(await work(new_id(prefix), False))
         request = IdempotentRequest.of(
             self._key,
             scope=self._caller.scope,
@@ -59,7 +59,6 @@ class Once:
         )
         claim = await self._idempotency.claim(request, prefix=prefix)
         if claim.answer is None:
-            self.is_repeat = claim.is_repeat
             return await self._do(claim, work)
         if claim.answer.refusal is not None:
             raise claim.answer.refusal
@@ -70,7 +69,7 @@ class Once:
 
     async def _do(self, claim: Claim, work: Work) -> Response:
         try:
-            reply = await work(claim.resource_id)
+            reply = await work(claim.resource_id, claim.is_repeat)
         except PaymentServiceError as error:
             await self._idempotency.refuse(claim, error)
             raise

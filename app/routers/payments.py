@@ -73,7 +73,7 @@ async def cancel_payment(
     shopper pays at the same moment, Stripe decides, and a payment that was paid is 409. No body.
     """
 
-    async def cancel(_: str) -> BaseModel:
+    async def cancel(_id: str, _is_repeat: bool) -> BaseModel:
         return PaymentReply.of(await services.cancellation.cancel(caller, payment_id))
 
     return await once.answer(CancelPayment(payment_id=payment_id), CANCELLATION_PREFIX, cancel)

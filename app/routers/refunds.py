@@ -45,7 +45,7 @@ async def refund(
     """
     body.require_one_measure()
 
-    async def make(refund_id: str) -> BaseModel:
+    async def make(refund_id: str, _is_repeat: bool) -> BaseModel:
         made = await services.refunds.refund(
             caller,
             body.payment_id,

@@ -46,5 +46,5 @@ async def receive_stripe_event(
     """Called by Stripe; the signature over the raw body is the credential. Anything but 2xx means
     that the event is to be delivered again.
     """
-    receipt = await services.webhooks.receive(await request.body(), stripe_signature)
+    receipt = await services.inbox.receive(await request.body(), stripe_signature)
     return WebhookReply(event_id=receipt.stripe_event_id, result=receipt.result)

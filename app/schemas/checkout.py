@@ -13,7 +13,7 @@ from app.schemas.common import (
     UserBody,
     cart_items,
 )
-from app.services.checkout import CreatedSession
+from app.services.card_flow import Opened
 from app.services.purchases import Purchase
 
 # https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-locale
@@ -58,10 +58,10 @@ class CreateCheckoutSessionReply(ReplyBody):
     currency: str
 
     @classmethod
-    def of(cls, created: CreatedSession) -> "CreateCheckoutSessionReply":
+    def of(cls, created: Opened[SessionSnapshot]) -> "CreateCheckoutSessionReply":
         return cls(
-            session_id=created.session.stripe_checkout_session_id,
-            checkout_url=created.session.url,
+            session_id=created.at_stripe.stripe_checkout_session_id,
+            checkout_url=created.at_stripe.url,
             payment_id=created.payment.payment_id,
             amount_cents=created.payment.amount,
             currency=created.payment.currency,

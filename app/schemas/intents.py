@@ -4,8 +4,10 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from app.domain.payments import ElementsDetails, PaymentStatus
+from app.gateways.payments import IntentSnapshot
 from app.schemas.common import Currency, EmailAddress, PurchaseBody, ReplyBody, RequestBody
-from app.services.intents import Confirmation, CreatedIntent
+from app.services.card_flow import Opened
+from app.services.intents import Confirmation
 from app.services.purchases import Purchase
 
 
@@ -39,11 +41,11 @@ class CreatePaymentIntentReply(ReplyBody):
     status: PaymentStatus
 
     @classmethod
-    def of(cls, created: CreatedIntent) -> "CreatePaymentIntentReply":
+    def of(cls, created: Opened[IntentSnapshot]) -> "CreatePaymentIntentReply":
         return cls(
             payment_id=created.payment.payment_id,
-            client_secret=created.intent.client_secret,
-            payment_intent_id=created.intent.stripe_payment_intent_id,
+            client_secret=created.at_stripe.client_secret,
+            payment_intent_id=created.at_stripe.stripe_payment_intent_id,
             amount_cents=created.payment.amount,
             currency=created.payment.currency,
             status=created.payment.status,

@@ -3,32 +3,18 @@
 from typing import Final
 
 from app.domain.callers import Caller
-from app.domain.clock import Clock
-from app.domain.payments import Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import Payment, PaymentStatus
 from app.errors import PaymentNotCancelable
-from app.services.checkout import CheckoutService
-from app.services.credits import CreditsService
-from app.services.intents import IntentService
+from app.services.flows import Flows
 from app.services.lookup import PaymentLookup
 
 CAUSE: Final = "canceled by the caller"
 
 
 class CancellationService:
-    def __init__(
-        self,
-        lookup: PaymentLookup,
-        intents: IntentService,
-        checkout: CheckoutService,
-        credits: CreditsService,
-        *,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, lookup: PaymentLookup, flows: Flows) -> None:
         self._lookup = lookup
-        self._intents = intents
-        self._checkout = checkout
-        self._credits = credits
-        self._clock = clock
+        self._flows = flows
 
     async def cancel(self, caller: Caller, any_id: str) -> Payment:
         """The payment, which cannot be paid any more. Canceling it again changes nothing.
@@ -37,19 +23,11 @@ class CancellationService:
         payment that is paid, held for review, or being processed by the bank. Raises
         PaymentNotFound.
         """
-        as_of = self._clock()
-        payment = await self._lookup.get(caller, any_id)
+        payment, as_of = await self._lookup.read(caller, any_id)
         if payment.status is PaymentStatus.CANCELED and payment.review is None:
             return payment
         payment.require_cancelable()
-        match payment.flow:
-            case PaymentFlow.PAYMENT_INTENT:
-                payment = await self._intents.cancel(payment, cause=CAUSE)
-            case PaymentFlow.CHECKOUT_SESSION:
-                payment = await self._checkout.cancel(payment, cause=CAUSE)
-            case PaymentFlow.CREDITS:
-                # Cut short between its record and its debit: whichever mark came first decides.
-                payment = await self._credits.finish(payment, as_of=as_of)
+        payment = await self._flows[payment.flow].cancel(payment, as_of=as_of, cause=CAUSE)
         if payment.is_final and not payment.status.is_paid:
             return payment
         payment.require_cancelable()

@@ -7,21 +7,28 @@ where an old one could mislead, Stripe is asked for the present state.
 
 from app.domain.clock import Clock
 from app.domain.payments import Failure, Payment, PaymentStatus, ReviewReason
-from app.gateways.payments import IntentSnapshot, IntentStatus, PaymentGateway, SessionSnapshot
+from app.gateways.payments import (
+    IntentSnapshot,
+    IntentStatus,
+    PaymentGateway,
+    SessionPaymentStatus,
+    SessionSnapshot,
+    SessionStatus,
+)
 from app.services.fulfilment import FulfilmentService
-from app.services.ledger import PaymentLedger
+from app.services.payment_writer import PaymentWriter
 
 
 class CardOutcomes:
     def __init__(
         self,
-        ledger: PaymentLedger,
+        writer: PaymentWriter,
         fulfilment: FulfilmentService,
         gateway: PaymentGateway,
         *,
         clock: Clock,
     ) -> None:
-        self._ledger = ledger
+        self._writer = writer
         self._fulfilment = fulfilment
         self._gateway = gateway
         self._clock = clock
@@ -31,7 +38,7 @@ class CardOutcomes:
     ) -> Payment:
         """``is_current``: the snapshot was just fetched, rather than delivered some time later."""
         if payment.stripe_payment_intent_id is None:
-            payment = await self._ledger.apply(
+            payment = await self._writer.apply(
                 payment,
                 lambda known: known.with_payment_intent(
                     intent.stripe_payment_intent_id, now=self._clock()
@@ -49,7 +56,7 @@ class CardOutcomes:
                     payment, intent, cause=cause, is_current=is_current
                 )
             case IntentStatus.CANCELED:
-                return await self._ledger.apply(
+                return await self._writer.apply(
                     payment, lambda known: known.cancel(now=self._clock(), cause=cause)
                 )
             case IntentStatus.REQUIRES_PAYMENT_METHOD if intent.failure is not None:
@@ -57,7 +64,7 @@ class CardOutcomes:
                     payment, intent, intent.failure, cause=cause, is_current=is_current
                 )
             case IntentStatus.REQUIRES_ACTION | IntentStatus.REQUIRES_CONFIRMATION if is_current:
-                return await self._ledger.apply(
+                return await self._writer.apply(
                     payment, lambda known: known.reopen(now=self._clock(), cause=cause)
                 )
             case _:
@@ -72,17 +79,17 @@ class CardOutcomes:
         """
         session_id, intent_id = session.stripe_checkout_session_id, session.stripe_payment_intent_id
         now = self._clock()
-        payment = await self._ledger.apply(
+        payment = await self._writer.apply(
             payment, lambda known: known.with_checkout_session(session_id, now=now)
         )
         if payment.stripe_checkout_session_id != session_id:
             return payment
         if intent_id is not None:
-            payment = await self._ledger.apply(
+            payment = await self._writer.apply(
                 payment, lambda known: known.with_payment_intent(intent_id, now=now)
             )
         match session.status, session.payment_status:
-            case "complete", "paid":
+            case SessionStatus.COMPLETE, SessionPaymentStatus.PAID:
                 payment = await self._fulfilment.fulfil(
                     payment,
                     amount=session.amount_total,
@@ -95,20 +102,31 @@ class CardOutcomes:
                     return payment
                 current = await self._gateway.retrieve_checkout_session(session_id)
                 return await self.observe_session(payment, current, cause=cause, is_current=True)
-            case "complete", "unpaid":
+            case SessionStatus.COMPLETE, SessionPaymentStatus.UNPAID:
                 return await self._observe_unpaid_completion(
                     payment, intent_id, cause=cause, is_current=is_current
                 )
-            case "expired", _:
-                return await self._ledger.apply(
+            case SessionStatus.EXPIRED, _:
+                return await self._writer.apply(
                     payment, lambda known: known.cancel(now=self._clock(), cause=cause)
                 )
             case _:
                 return payment
 
-    async def complete(self, payment: Payment) -> Payment:
-        """A paid payment with its order, should it have been cut short before."""
-        return await self._fulfilment.write_order(payment)
+    async def observe_failed_session(
+        self, payment: Payment, session: SessionSnapshot, *, cause: str
+    ) -> Payment:
+        """An event says that the bank refused a delayed payment; its PaymentIntent knows why."""
+        payment = await self.observe_session(payment, session, cause=cause, is_current=False)
+        intent_id = session.stripe_payment_intent_id
+        if intent_id is not None:
+            intent = await self._gateway.retrieve_payment_intent(intent_id)
+            return await self.observe_intent(payment, intent, cause=cause, is_current=True)
+        failure = Failure("payment_failed", "The payment failed.")
+        return await self._writer.apply(
+            payment,
+            lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=cause),
+        )
 
     async def look_up(self, payment: Payment, *, cause: str) -> Payment:
         """Asks Stripe for the present state of a payment that has a PaymentIntent or a session."""
@@ -149,7 +167,7 @@ class CardOutcomes:
                 return known
             return known.process(attempt=intent.attempt, now=self._clock(), cause=cause)
 
-        payment = await self._ledger.apply(payment, process)
+        payment = await self._writer.apply(payment, process)
         if is_current or payment.status not in (PaymentStatus.PENDING, PaymentStatus.FAILED):
             return payment
         return await self._observe_present_intent(payment, intent, cause=cause)
@@ -171,7 +189,7 @@ class CardOutcomes:
                 return known
             return known.process(attempt=None, now=self._clock(), cause=cause)
 
-        payment = await self._ledger.apply(payment, process)
+        payment = await self._writer.apply(payment, process)
         is_open = payment.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
         if not is_open or intent_id is None:
             return payment
@@ -205,13 +223,13 @@ class CardOutcomes:
                 cause=cause,
             )
 
-        payment = await self._ledger.apply(payment, fail)
+        payment = await self._writer.apply(payment, fail)
         if is_current or not _may_be_old_news(payment, attempt):
             return payment
         current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
         still = current.status == IntentStatus.REQUIRES_PAYMENT_METHOD
         if attempt is not None and not (still and current.failed_attempt == attempt):
-            payment = await self._ledger.apply(
+            payment = await self._writer.apply(
                 payment, lambda known: known.note_failed_attempt(attempt, now=self._clock())
             )
         return await self.observe_intent(payment, current, cause=cause, is_current=True)
@@ -229,7 +247,7 @@ class CardOutcomes:
             f"{intent.stripe_payment_intent_id} was paid for this payment, "
             f"whose PaymentIntent is {payment.stripe_payment_intent_id}."
         )
-        return await self._ledger.apply(
+        return await self._writer.apply(
             payment, lambda known: known.hold(ReviewReason.PAID_TWICE, detail, now=self._clock())
         )
 

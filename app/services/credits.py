@@ -22,7 +22,7 @@ from app.errors import (
 )
 from app.repositories.users import UserRepository
 from app.services.fulfilment import FulfilmentService
-from app.services.ledger import PaymentLedger
+from app.services.payment_writer import PaymentWriter
 from app.services.purchases import Pricing, Purchase
 
 ABANDONED: Final = Failure("abandoned", "The payment was not completed in time.")
@@ -39,14 +39,14 @@ class CreditsPayment:
 class CreditsService:
     def __init__(
         self,
-        ledger: PaymentLedger,
+        writer: PaymentWriter,
         fulfilment: FulfilmentService,
         users: UserRepository,
         pricing: Pricing,
         *,
         clock: Clock,
     ) -> None:
-        self._ledger = ledger
+        self._writer = writer
         self._fulfilment = fulfilment
         self._users = users
         self._pricing = pricing
@@ -62,8 +62,7 @@ class CreditsService:
         """
         caller.require_user(purchase.user_id)
         amount, credits = self._pricing.credits_price(purchase)
-        as_of = self._clock()
-        payment = await self._ledger.find(payment_id)
+        payment, as_of = await self._writer.find(payment_id)
         if payment is None:
             # Asked before there is a record: it must be known that the user exists, and a balance
             # that is too small now is not worth a failed payment in the history. The debit itself
@@ -72,7 +71,7 @@ class CreditsService:
             available = await self._users.get_credits(purchase.user_id)
             if available < credits and not is_repeat:
                 raise _insufficient(credits, available)
-            payment = await self._ledger.open(
+            payment = await self._writer.open(
                 payment_id,
                 PaymentFlow.CREDITS,
                 purchase,
@@ -82,7 +81,7 @@ class CreditsService:
         return await self._debit(payment, as_of)
 
     async def finish(self, payment: Payment, *, as_of: datetime) -> Payment:
-        """For the reconciler: a debit that happened is completed, one that did not is given up.
+        """Implements Flow: a debit that happened is completed, one that did not is given up.
 
         ``as_of`` is when the payment was read.
         """
@@ -96,6 +95,12 @@ class CreditsService:
             return await self._succeed(payment)
         return await self._fail(payment, ABANDONED)
 
+    async def cancel(self, payment: Payment, *, as_of: datetime, cause: str) -> Payment:
+        """Implements Flow: only a payment that was cut short before its debit can be canceled, and
+        has then failed.
+        """
+        return await self.finish(payment, as_of=as_of)
+
     async def remove_marks(self, payment: Payment) -> Payment:
         """Only for a payment that is at rest but for its marks, long after the last change."""
         keys = frozenset(payment.open_marks)
@@ -104,7 +109,7 @@ class CreditsService:
         await self._users.remove_marks(
             payment.user_id, keys, removed_until=payment.updated_at + MARK_RETENTION / 2
         )
-        return await self._ledger.apply(
+        return await self._writer.apply(
             payment, lambda known: known.close_marks(keys, now=self._clock())
         )
 
@@ -139,13 +144,13 @@ class CreditsService:
         return CreditsPayment(payment, debit.balance)
 
     async def _succeed(self, payment: Payment) -> Payment:
-        payment = await self._ledger.apply(
+        payment = await self._writer.apply(
             payment, lambda known: known.succeed(now=self._clock(), cause="credits taken")
         )
         return await self._fulfilment.write_order(payment)
 
     async def _fail(self, payment: Payment, failure: Failure) -> Payment:
-        return await self._ledger.apply(
+        return await self._writer.apply(
             payment,
             lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=failure.code),
         )

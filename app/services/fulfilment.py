@@ -4,12 +4,12 @@ from app.domain.clock import Clock
 from app.domain.orders import Order
 from app.domain.payments import Payment
 from app.repositories.orders import OrderRepository
-from app.services.ledger import PaymentLedger
+from app.services.payment_writer import PaymentWriter
 
 
 class FulfilmentService:
-    def __init__(self, ledger: PaymentLedger, orders: OrderRepository, *, clock: Clock) -> None:
-        self._ledger = ledger
+    def __init__(self, writer: PaymentWriter, orders: OrderRepository, *, clock: Clock) -> None:
+        self._writer = writer
         self._orders = orders
         self._clock = clock
 
@@ -41,7 +41,7 @@ class FulfilmentService:
                 return known
             return known.succeed(attempt=attempt, now=now, cause=cause)
 
-        return await self.write_order(await self._ledger.apply(payment, change))
+        return await self.write_order(await self._writer.apply(payment, change))
 
     async def write_order(self, payment: Payment) -> Payment:
         """Makes the order, or brings it up to date with the payment's refunds."""
@@ -52,6 +52,6 @@ class FulfilmentService:
     async def _write_order_once(self, payment: Payment) -> Payment:
         order = Order.of(payment)
         await self._orders.put(order)
-        return await self._ledger.apply(
+        return await self._writer.apply(
             payment, lambda known: known.record_order(order.status, now=self._clock())
         )

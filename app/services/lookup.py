@@ -1,14 +1,23 @@
-"""Finding a payment for somebody: what is not theirs does not exist."""
+"""Finding a payment for a caller: what is not theirs does not exist."""
+
+from datetime import datetime
 
 from app.domain.callers import Caller
+from app.domain.clock import Clock
 from app.domain.payments import Payment
 from app.errors import CheckoutSessionNotFound, PaymentNotFound
 from app.repositories.payments import PaymentRepository
 
 
 class PaymentLookup:
-    def __init__(self, payments: PaymentRepository) -> None:
+    def __init__(self, payments: PaymentRepository, *, clock: Clock) -> None:
         self._payments = payments
+        self._clock = clock
+
+    async def read(self, caller: Caller, any_id: str) -> tuple[Payment, datetime]:
+        """As ``get``, and when it was read: see ``PaymentWriter.read``."""
+        as_of = self._clock()
+        return await self.get(caller, any_id), as_of
 
     async def get(self, caller: Caller, any_id: str) -> Payment:
         """By our id, a PaymentIntent id or a Checkout Session id. Raises PaymentNotFound."""

@@ -49,7 +49,7 @@ class Recorder:
 
     def take(self, *types: str) -> list[Document]:
         """Exactly these types, in this order; the same type may come several times."""
-        handled = set(self._shop.services.webhooks.event_types)
+        handled = set(self._shop.services.inbox.event_types)
         made = [
             event
             for event in self._shop.stripe.events.all()

@@ -18,7 +18,7 @@ from app.__main__ import _run_once
 from app.dependencies import Services, open_services
 from app.metrics import Metrics
 from app.repositories.database import Databases
-from app.services import reconciliation
+from app.services import batches
 from app.settings import Settings
 from tests.support.database_faults import DatabaseFaults, faulty
 from tests.support.shop import GIVE_UP, Shop, ShopOptions, ok, open_shop, refused
@@ -549,7 +549,7 @@ async def test_payments_that_cannot_be_read_hold_up_no_other(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A newer version wrote them before it was rolled back; they are the oldest of all."""
-    monkeypatch.setattr(reconciliation, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     payments = shop.databases.payments["payments"]
     unreadable = [(await shop.create_intent())["payment_id"] for _ in range(2)]
     await payments.update_one({"_id": unreadable[0]}, {"$set": {"status": "on_hold"}})
@@ -610,7 +610,7 @@ async def test_events_that_never_came_are_read_from_stripes_list(shop: Shop) -> 
     assert report.moved["missed_event"] == 121
     assert (await shop.payment(payment["payment_id"]))["refunded_cents"] == 4_000
     inbox = await shop.stored("webhook_events")
-    handled = set(shop.services.webhooks.event_types)
+    handled = set(shop.services.inbox.event_types)
     made = {e["id"] for e in shop.stripe.events.all() if e["type"] in handled}
     assert {event["_id"] for event in inbox} == made
     assert {event["status"] for event in inbox} == {"processed"}

@@ -844,7 +844,7 @@ async def test_a_reconciler_with_an_old_list_gives_nothing_back_twice() -> None:
         assert await shop.credits() == 10
         assert (await shop.user())["payment_marks"] == []
 
-        advanced = await shop.services.reconciliation.advance(payment["payment_id"])
+        advanced = await shop.services.advancer.advance(payment["payment_id"])
 
         assert advanced.status is PaymentStatus.REFUNDED
         assert await shop.credits() == 10

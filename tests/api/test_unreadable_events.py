@@ -92,11 +92,9 @@ async def live(shop: Shop) -> None:
 def handled_events(shop: Shop) -> dict[str, Document]:
     """One event of each type."""
     found = {
-        type: shop.events(type)[-1]
-        for type in shop.services.webhooks.event_types
-        if shop.events(type)
+        type: shop.events(type)[-1] for type in shop.services.inbox.event_types if shop.events(type)
     }
-    assert set(found) >= set(shop.services.webhooks.event_types) - {
+    assert set(found) >= set(shop.services.inbox.event_types) - {
         # Made by 3-D Secure only.
         "payment_intent.requires_action"
     }

@@ -80,7 +80,7 @@ async def assert_paid_once(shop: Shop, payment_id: str) -> None:
 
 
 async def test_every_list_of_event_types_is_the_one_that_is_handled(shop: Shop) -> None:
-    handled = set(shop.services.webhooks.event_types)
+    handled = set(shop.services.inbox.event_types)
     text = README.read_text(encoding="utf-8")
     subscribed = text.partition("and subscribe it to:\n\n```\n")[2].partition("```")[0]
     assert set(subscribed.replace(",", " ").split()) == handled
@@ -90,7 +90,7 @@ async def test_every_list_of_event_types_is_the_one_that_is_handled(shop: Shop) 
 
 async def test_stripes_list_can_be_asked_for_all_event_types_at_once(shop: Shop) -> None:
     """https://docs.stripe.com/api/events/list#list_events-types"""
-    assert len(shop.services.webhooks.event_types) <= 20
+    assert len(shop.services.inbox.event_types) <= 20
 
 
 # Who is believed
@@ -561,7 +561,7 @@ async def test_an_event_that_keeps_failing_waits_longer_each_time_up_to_an_hour(
         refused(await shop.deliver(event), 502, "stripe_error")
         due = (await inbox(shop))[event["id"]]["next_attempt_at"]
         waits.append(round((due - shop.clock()).total_seconds() / 30))
-        assert await shop.services.webhooks.retry(event["id"]) == "deferred", "it is not due yet"
+        assert await shop.services.inbox.retry(event["id"]) == "deferred", "it is not due yet"
     assert waits == [1, 2, 4, 8, 16, 32, 64, 120, 120]
 
 

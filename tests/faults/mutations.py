@@ -33,16 +33,19 @@ from app.repositories.payments import PaymentRepository
 from app.repositories.users import MARKS_FIELD, UserRepository
 from app.repositories.webhook_events import WebhookEventRepository
 from app.services import idempotency as idempotency_rules
-from app.services import refunds
+from app.services import refund_outcomes
+from app.services.card_flow import Opened
 from app.services.card_outcomes import CardOutcomes
 from app.services.checkout import CheckoutService
+from app.services.claims import ClaimRecorder
 from app.services.credits import ABANDONED, CreditsService
+from app.services.event_handlers import EventHandlers
 from app.services.fulfilment import FulfilmentService
-from app.services.intents import CreatedIntent, IntentService
-from app.services.ledger import PaymentLedger
-from app.services.reconciliation import CURSOR, ReconciliationService
-from app.services.refunds import RefundService
-from app.services.webhooks import WebhookService
+from app.services.inbox import Inbox
+from app.services.intents import IntentService
+from app.services.missed_events import CURSOR, MissedEvents
+from app.services.payment_writer import PaymentWriter
+from app.services.refund_making import RefundMaker
 from tests.faults import crashes, histories, orders, races
 from tests.faults.crashes import Case, Outcome
 from tests.faults.schedules import Stop
@@ -400,7 +403,7 @@ def payments_are_saved_whatever_others_wrote(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("5", dying_in("create_intent"))
 def stripe_is_asked_before_the_payment_is_recorded(patch: pytest.MonkeyPatch) -> None:
-    whole = PaymentLedger.open
+    whole = PaymentWriter.open
 
     async def open(self: Any, payment_id: str, flow: Any, purchase: Any, **what: Any) -> Payment:
         unsaved = _unsaved(self, payment_id, flow, purchase, what)
@@ -409,7 +412,7 @@ def stripe_is_asked_before_the_payment_is_recorded(patch: pytest.MonkeyPatch) ->
         return await whole(self, payment_id, flow, purchase, **what)
 
     _remember_gateways(patch)
-    patch.setattr(PaymentLedger, "open", open)
+    patch.setattr(PaymentWriter, "open", open)
 
 
 _GATEWAYS: list[StripeGateway] = []
@@ -471,7 +474,7 @@ def a_lost_race_is_not_run_again(patch: pytest.MonkeyPatch) -> None:
         stored: Payment = saved or await self._payments.get(payment.payment_id)
         return stored
 
-    patch.setattr(PaymentLedger, "apply", apply)
+    patch.setattr(PaymentWriter, "apply", apply)
 
 
 @mutation("1 8", stopped_in("a_page_is_made_while_it_is_given_up", ("buyer", 2), then="reconciler"))
@@ -482,7 +485,7 @@ def a_page_is_given_up_while_it_is_handed_out(patch: pytest.MonkeyPatch) -> None
         )
         return given_up
 
-    patch.setattr(PaymentLedger, "give_up", give_up)
+    patch.setattr(PaymentWriter, "give_up", give_up)
 
 
 @mutation("1 rest", dying_in("abandoned"))
@@ -498,16 +501,16 @@ def what_is_given_up_stays_open_at_stripe(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("3 rest", dying_in("two_refunds_alike"))
 def a_refund_is_known_by_its_amount(patch: pytest.MonkeyPatch) -> None:
-    whole = RefundService._resume_at_stripe
+    whole = RefundMaker._resume
 
-    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
-        for snapshot in await self._list_at_stripe(payment):
+    async def resume(self: Any, payment: Payment, refund: Any, as_of: Any) -> Payment:
+        for snapshot in await self.list_at_stripe(payment):
             if snapshot.amount == refund.amount:
-                settled: Payment = await self._settle(payment, refund, snapshot, cause="reconciler")
+                settled: Payment = await self.settle(payment, refund, snapshot, cause="reconciler")
                 return settled
-        return await whole(self, payment, refund)
+        return await whole(self, payment, refund, as_of)
 
-    patch.setattr(RefundService, "_resume_at_stripe", resume)
+    patch.setattr(RefundMaker, "_resume", resume)
 
 
 @mutation("3 rest", dying_in("refund_page_in_part"))
@@ -515,18 +518,18 @@ def a_refund_of_ours_is_taken_for_one_from_the_dashboard(patch: pytest.MonkeyPat
     def find(payment: Payment, snapshot: Any) -> Any:
         return payment.refund_from_stripe(snapshot.stripe_refund_id)
 
-    patch.setattr(refunds, "_find_refund", find)
+    patch.setattr(refund_outcomes, "_find_refund", find)
 
 
 @mutation("3", failing_in_recovery_of("refund_page_in_part", at="/v1/refunds"))
 def a_refund_is_repeated_without_looking(patch: pytest.MonkeyPatch) -> None:
     """After a day, when Stripe has forgotten its key."""
 
-    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
-        made: Payment = await self._make_at_stripe(payment, refund, cause="reconciler")
+    async def resume(self: Any, payment: Payment, refund: Any, as_of: Any) -> Payment:
+        made: Payment = await self.make(payment, refund, as_of=as_of, cause="reconciler")
         return made
 
-    patch.setattr(RefundService, "_resume_at_stripe", resume)
+    patch.setattr(RefundMaker, "_resume", resume)
 
 
 @mutation("3 7", failing_in("refund_page_in_part", at="update_one payments.payments"))
@@ -538,18 +541,18 @@ def refunds_have_a_new_key_each_time(patch: pytest.MonkeyPatch) -> None:
             how["key"] = new_id("key_")
         return await whole(self, operation, send, **how)
 
-    async def resume(self: Any, payment: Payment, refund: Any) -> Payment:
-        made: Payment = await self._make_at_stripe(payment, refund, cause="reconciler")
+    async def resume(self: Any, payment: Payment, refund: Any, as_of: Any) -> Payment:
+        made: Payment = await self.make(payment, refund, as_of=as_of, cause="reconciler")
         return made
 
     patch.setattr(StripeGateway, "_post", post)
-    patch.setattr(RefundService, "_resume_at_stripe", resume)
+    patch.setattr(RefundMaker, "_resume", resume)
 
 
 @mutation("3 7 answer", schedules_of("two_refunds_of_a_card", "refund_and_dashboard_refund"))
 def refunds_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
     """Made at Stripe under what the caller knew, and written down afterwards."""
-    whole = PaymentLedger.apply
+    whole = PaymentWriter.apply
 
     async def apply(self: Any, payment: Payment, change: Any) -> Payment:
         try:
@@ -561,32 +564,32 @@ def refunds_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
         changed: Payment = self._changed(now, refunds=(*self.refunds, refund), **changes)
         return changed
 
-    patch.setattr(PaymentLedger, "apply", apply)
+    patch.setattr(PaymentWriter, "apply", apply)
     patch.setattr(Payment, "_with_reservation", with_reservation)
 
 
 @mutation("3 answer", failing_in("refund_card", at="/v1/refunds"))
 def an_unknown_refund_is_taken_for_failed(patch: pytest.MonkeyPatch) -> None:
-    whole = RefundService._make_at_stripe
+    whole = RefundMaker.make
 
-    async def make(self: Any, payment: Payment, refund: Any, *, cause: str) -> Payment:
+    async def make(self: Any, payment: Payment, refund: Any, *, as_of: Any, cause: str) -> Payment:
         try:
-            return await whole(self, payment, refund, cause=cause)
+            return await whole(self, payment, refund, as_of=as_of, cause=cause)
         except DependencyFailure:
-            await self._settle_as(payment, refund, RefundStatus.FAILED, cause=cause)
+            await self._settle(payment, refund, RefundStatus.FAILED, cause=cause)
             raise
 
-    patch.setattr(RefundService, "_make_at_stripe", make)
+    patch.setattr(RefundMaker, "make", make)
 
 
 @mutation("3 rest 4", dying_in("refund_fails_later"))
 def a_failed_refund_is_not_given_back(patch: pytest.MonkeyPatch) -> None:
-    whole = WebhookService.on_refund
+    whole = EventHandlers.on_refund
 
     async def on_refund(self: Any, event: Any) -> bool:
         return True if event.object.status.value == "failed" else await whole(self, event)
 
-    patch.setattr(WebhookService, "on_refund", on_refund)
+    patch.setattr(EventHandlers, "on_refund", on_refund)
 
 
 # Events
@@ -597,20 +600,19 @@ def an_event_that_failed_is_answered_200(patch: pytest.MonkeyPatch) -> None:
     """And not kept for another try."""
 
     async def process(self: Any, event: Any, *, attempts: int) -> EventResult:
-        handler = self._handlers.get(event.type)
         with contextlib.suppress(Exception):
-            await handler(event)
+            await self._handlers.apply(event)
         await self._events.mark_finished(
             event.stripe_event_id, EventStatus.PROCESSED, now=self._clock()
         )
         return EventResult.PROCESSED
 
-    patch.setattr(WebhookService, "_process", process)
+    patch.setattr(Inbox, "_process", process)
 
 
 @mutation("4", dying_in("dispute_lost", last_first=True))
 def an_event_is_marked_before_it_is_processed(patch: pytest.MonkeyPatch) -> None:
-    whole = WebhookService._process
+    whole = Inbox._process
 
     async def process(self: Any, event: Any, *, attempts: int) -> EventResult:
         await self._events.mark_finished(
@@ -618,7 +620,7 @@ def an_event_is_marked_before_it_is_processed(patch: pytest.MonkeyPatch) -> None
         )
         return await whole(self, event, attempts=attempts)
 
-    patch.setattr(WebhookService, "_process", process)
+    patch.setattr(Inbox, "_process", process)
 
 
 @mutation("4", dying_in("dispute_lost"))
@@ -632,7 +634,7 @@ def an_event_is_acknowledged_before_it_is_stored(patch: pytest.MonkeyPatch) -> N
         return None
 
     patch.setattr(WebhookEventRepository, "add", add)
-    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+    patch.setattr(MissedEvents, "read", read)
 
 
 @mutation("4 rest", dying_in("dispute_lost"))
@@ -658,17 +660,15 @@ def every_signature_is_good(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("4", every_order_of("disputed_from_inquiry_to_verdict"))
 def a_dispute_is_what_the_last_event_says(patch: pytest.MonkeyPatch) -> None:
-    async def record(self: Any, event: Any, told: Any, intent_id: Any, *, ask: Any) -> bool:
-        payment = await self._find_charged(event, None, None, intent_id)
-        await self._ledger.apply(
+    async def observe(self: Any, payment: Payment, told: Any, *, ask: Any) -> None:
+        await self._writer.apply(
             payment,
             lambda known: known.record_claim(
                 told, instead_of=known.recorded(told), now=self._clock()
             ),
         )
-        return True
 
-    patch.setattr(WebhookService, "_record_present", record)
+    patch.setattr(ClaimRecorder, "observe", observe)
 
 
 @mutation("4", every_schedule_of("a_dispute_is_decided_while_it_is_recorded"))
@@ -684,7 +684,7 @@ def a_slow_answer_about_a_dispute_is_recorded_all_the_same(patch: pytest.MonkeyP
 
 @mutation("1 3 4", dying_in("reconcile", at="webhook_events"))
 def the_place_in_stripes_list_moves_before_its_events_are_kept(patch: pytest.MonkeyPatch) -> None:
-    whole = ReconciliationService._read_stripe_events
+    whole = MissedEvents.read
 
     async def read(self: Any, report: Any) -> None:
         cursor = await self._locks.find_cursor(CURSOR) or await self._first_cursor()
@@ -697,7 +697,7 @@ def the_place_in_stripes_list_moves_before_its_events_are_kept(patch: pytest.Mon
             until_read.setattr(self._locks, "find_cursor", find_cursor)
             await whole(self, report)
 
-    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+    patch.setattr(MissedEvents, "read", read)
 
 
 @mutation("3 4", dying_in("reconcile"))
@@ -792,20 +792,20 @@ def one_key_for_each_order_instead_of_each_attempt(patch: pytest.MonkeyPatch) ->
 def the_reconciler_trusts_webhooks(patch: pytest.MonkeyPatch) -> None:
     """A payment that has its PaymentIntent is left to events, which nobody reads afterwards."""
 
-    async def finish(self: Any, payment: Payment) -> Payment:
+    async def finish(self: Any, payment: Payment, **_: Any) -> Payment:
         return payment
 
     async def read(self: Any, report: Any) -> None:
         return None
 
     patch.setattr(IntentService, "finish", finish)
-    patch.setattr(ReconciliationService, "_read_stripe_events", read)
+    patch.setattr(MissedEvents, "read", read)
 
 
 @mutation("1 8", dying_in("paid_by_webhook"))
 def an_abandoned_payment_is_canceled_without_asking(patch: pytest.MonkeyPatch) -> None:
-    async def finish(self: Any, payment: Payment) -> Payment:
-        return await self._ledger.give_up(payment, cause="abandoned")  # type: ignore[no-any-return]
+    async def finish(self: Any, payment: Payment, **_: Any) -> Payment:
+        return await self._writer.give_up(payment, cause="abandoned")  # type: ignore[no-any-return]
 
     patch.setattr(IntentService, "finish", finish)
 
@@ -852,10 +852,10 @@ def a_payment_is_held_for_what_an_event_says(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("10", dying_in("paid_by_webhook"))
 def a_repeat_hands_out_what_it_did_then(patch: pytest.MonkeyPatch) -> None:
-    async def present(self: Any, caller: Any, payment_id: str) -> CreatedIntent:
+    async def present(self: Any, caller: Any, payment_id: str) -> Opened[IntentSnapshot]:
         payment = await self._lookup.get(caller, payment_id)
         intent = await self._gateway.retrieve_payment_intent(payment.stripe_payment_intent_id)
-        return CreatedIntent(payment, intent)
+        return Opened(payment, intent)
 
     patch.setattr(IntentService, "present", present)
 
@@ -870,8 +870,8 @@ def a_repeat_hands_out_a_page_that_is_closed(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("8 answer", schedules_of("a_shopper_pays_what_is_canceled"))
 def a_payment_is_canceled_here_before_it_is_closed_at_stripe(patch: pytest.MonkeyPatch) -> None:
-    async def cancel(self: Any, payment: Payment, *, cause: str) -> Payment:
-        canceled: Payment = await self._ledger.apply(
+    async def cancel(self: Any, payment: Payment, *, cause: str, **_: Any) -> Payment:
+        canceled: Payment = await self._writer.apply(
             payment, lambda known: known.cancel(now=self._clock(), cause=cause)
         )
         await self._gateway.cancel_payment_intent(

@@ -20,7 +20,7 @@ from app.application import create_app
 from app.dependencies import DatabaseConnector, Services
 from app.repositories.database import Databases, Document, connect
 from app.routers import BASE_PATH
-from app.services.reconciliation import Report
+from app.services.batches import Report
 from app.settings import Settings
 from stripe_sandbox import Sandbox, SandboxConfig, WebhookEndpointConfig, serve
 from tests.support.store import own_store, removed_afterwards

@@ -4,7 +4,7 @@ metrics.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.clock import Clock
@@ -26,9 +26,6 @@ KEY_IS_GOOD_FOR: Final = timedelta(hours=23)
 PaymentIntent for the payment: https://docs.stripe.com/api/idempotent_requests
 """
 
-ABANDONED: Final = "abandoned"
-"""The cause of a cancellation that nobody asked for."""
-
 log = get_logger(__name__)
 
 
@@ -42,7 +39,7 @@ class ReconcilePolicy:
     abandon_after: timedelta
 
 
-class PaymentLedger:
+class PaymentWriter:
     def __init__(
         self,
         payments: PaymentRepository,
@@ -107,16 +104,17 @@ class PaymentLedger:
                 return saved
             current = await self._payments.get(current.payment_id)
 
-    async def get(self, payment_id: str) -> Payment:
-        """Raises PaymentNotFound."""
-        return await self._payments.get(payment_id)
+    async def find(self, payment_id: str) -> tuple[Payment | None, datetime]:
+        """The payment, and when it was read: a change of the user's credits must say so, with a
+        time that is not later than the read (see ``repositories/users.py``).
+        """
+        as_of = self._clock()
+        return await self._payments.find(payment_id), as_of
 
-    async def find(self, payment_id: str) -> Payment | None:
-        return await self._payments.find(payment_id)
-
-    async def refresh(self, payment: Payment) -> Payment:
-        """The payment as it is stored now."""
-        return await self._payments.get(payment.payment_id)
+    async def read(self, payment_id: str) -> tuple[Payment, datetime]:
+        """As ``find``; raises PaymentNotFound."""
+        as_of = self._clock()
+        return await self._payments.get(payment_id), as_of
 
     def is_abandoned(self, payment: Payment) -> bool:
         """Whether nobody paid for so long that the payment is given up."""
