@@ -8,7 +8,7 @@ from typing import Final, Literal, Protocol
 
 from app.domain.payments import Dispute, Failure, FraudWarning, Payment
 from app.domain.refunds import Refund, RefundStatus
-from app.errors import StripeFailed
+from app.errors import PaymentServiceError, StripeFailed
 
 
 class IntentStatus(StrEnum):
@@ -214,12 +214,17 @@ class CardDeclined(Exception):
         self.intent = intent
 
 
-class StripeRefused(StripeFailed):
+class StripeRefused(PaymentServiceError):
     """Stripe understood the request and did not do it: definitive, repeating it changes nothing.
 
-    Every other failure (StripeFailed, StripeUnavailable, StripeTimeout) leaves the outcome unknown
-    or the request unexecuted, and may be repeated with the same idempotency key.
+    No DependencyFailure: those (StripeFailed, StripeUnavailable, StripeTimeout) leave the outcome
+    unknown or the request unexecuted, and may be repeated with the same idempotency key. A caller
+    is told the same of both, unless a service has a better answer.
     """
+
+    status = StripeFailed.status
+    code = StripeFailed.code
+    title = StripeFailed.title
 
     def __init__(self, message: str, *, stripe_code: str | None, param: str | None) -> None:
         super().__init__("Stripe refused the request.")

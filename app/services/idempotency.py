@@ -12,7 +12,6 @@ from typing import Any, Final
 from app.domain.clock import Clock
 from app.domain.ids import new_id
 from app.errors import (
-    DependencyFailure,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     PaymentServiceError,
@@ -129,7 +128,7 @@ class IdempotencyService:
 
         Raises IdempotencyKeyInUse when a repeat has taken over: what it finds is the answer.
         """
-        if error.status >= 500 or isinstance(error, DependencyFailure):
+        if error.status >= 500:
             await self.release(claim)
             return
         body = {"refusal": {"code": error.code, "detail": error.detail, "facts": error.facts}}

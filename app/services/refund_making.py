@@ -63,13 +63,13 @@ class RefundMaker:
         ``as_of`` is when the payment was read. One refund's failure does not stop the others; the
         first is raised at the end.
         """
-        failures: list[DependencyFailure] = []
+        failures: list[DependencyFailure | StripeRefused] = []
         for refund in payment.refunds:
             if refund.status is not RefundStatus.PENDING:
                 continue
             try:
                 payment = await self._resume(payment, refund, as_of)
-            except DependencyFailure as failure:
+            except (DependencyFailure, StripeRefused) as failure:
                 failures.append(failure)
         if failures:
             raise failures[0]
