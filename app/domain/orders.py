@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
 
 from app.domain.cart import CartItem
 from app.domain.ids import order_id_of
-from app.domain.payments import OrderStatus, Payment, PaymentMethod
+
+if TYPE_CHECKING:
+    from app.domain.payments import Payment, PaymentMethod
+
+
+class OrderStatus(StrEnum):
+    PAID = "paid"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +30,12 @@ class Order:
     total_credits: int
     currency: str
     status: OrderStatus
-    payment_method: PaymentMethod
+    payment_method: "PaymentMethod"
     created_at: datetime
     payment_revision: int
 
     @classmethod
-    def of(cls, payment: Payment) -> Self:
+    def of(cls, payment: "Payment") -> Self:
         """Raises ValueError for a payment that is not paid: it must never have an order."""
         status = payment.due_order_status
         if status is None or payment.succeeded_at is None:

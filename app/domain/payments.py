@@ -7,13 +7,16 @@ A method that finds its change done before, or overtaken, returns the very same 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from app.domain.cart import CartItem
+from app.domain.claims import Claim, Dispute, FraudWarning, says_the_same
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
-from app.domain.money import display, require_valid_amount
+from app.domain.money import display
+from app.domain.orders import OrderStatus
+from app.domain.refund_measure import Refundable
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
     Conflict,
@@ -85,12 +88,6 @@ class PaymentFlow(StrEnum):
         return PaymentMethod.CREDITS if self is PaymentFlow.CREDITS else PaymentMethod.CARD
 
 
-class OrderStatus(StrEnum):
-    PAID = "paid"
-    PARTIALLY_REFUNDED = "partially_refunded"
-    REFUNDED = "refunded"
-
-
 _ORDER_STATUS: Final = {
     _S.SUCCEEDED: OrderStatus.PAID,
     _S.PARTIALLY_REFUNDED: OrderStatus.PARTIALLY_REFUNDED,
@@ -139,54 +136,6 @@ class Change:
     from_status: PaymentStatus
     to_status: PaymentStatus
     cause: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    """https://docs.stripe.com/api/disputes/object"""
-
-    kept_in: ClassVar = "disputes"
-
-    stripe_dispute_id: str
-    status: str
-    reason: str
-    amount: int
-    created_at: datetime
-    updated_at: datetime
-
-    @property
-    def stripe_id(self) -> str:
-        return self.stripe_dispute_id
-
-
-@dataclass(frozen=True, slots=True)
-class FraudWarning:
-    """The issuer thinks that the payment was not the cardholder's: often a dispute follows.
-
-    ``actionable`` until it is refunded in full or disputed.
-    https://docs.stripe.com/api/radar/early_fraud_warnings/object
-    """
-
-    kept_in: ClassVar = "fraud_warnings"
-
-    stripe_fraud_warning_id: str
-    fraud_type: str
-    actionable: bool
-    created_at: datetime
-    updated_at: datetime
-
-    @property
-    def stripe_id(self) -> str:
-        return self.stripe_fraud_warning_id
-
-
-Claim = TypeVar("Claim", bound=Dispute | FraudWarning)
-"""What a cardholder or an issuer has against a payment."""
-
-
-def says_the_same(claim: Claim, other: Claim | None) -> bool:
-    """Whenever each of them was recorded."""
-    return other is not None and replace(claim, updated_at=other.updated_at) == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,11 +454,25 @@ class Payment:
         """
         if self.refund(refund_id) is not None:
             return self
-        self._require_refundable()
-        if self.payment_method is PaymentMethod.CREDITS:
-            amount, credits = self._credits_refund(amount, credits)
-        else:
-            amount, credits = self._card_refund(amount, credits), 0
+        if not self.status.is_paid:
+            raise PaymentNotRefundable(
+                f"The payment is {self.status.value}; only a paid payment can be refunded."
+            )
+        if self.refundable_amount == 0 and self.refundable_credits == 0:
+            raise PaymentNotRefundable("Nothing remains to be refunded.")
+        if len(self.refunds) >= REFUNDS_LIMIT:
+            raise PaymentNotRefundable(
+                f"The payment has {REFUNDS_LIMIT} refunds already, failed ones included; "
+                "make this one in Stripe's Dashboard."
+            )
+        refundable = Refundable(
+            self.amount,
+            self.credits,
+            self.currency,
+            self.refundable_amount,
+            self.refundable_credits,
+        )
+        amount, credits = refundable.measure(amount=amount, credits=credits)
         refund = Refund(refund_id, amount, credits, RefundStatus.PENDING, now, now, reason)
         marks = (*self.open_marks, refund_id) if credits else self.open_marks
         return self._with_reservation(refund, now, open_marks=marks)
@@ -665,91 +628,3 @@ class Payment:
         if refunded == 0:
             return PaymentStatus.SUCCEEDED
         return PaymentStatus.REFUNDED if refunded >= paid else PaymentStatus.PARTIALLY_REFUNDED
-
-    def _require_refundable(self) -> None:
-        if not self.status.is_paid:
-            raise PaymentNotRefundable(
-                f"The payment is {self.status.value}; only a paid payment can be refunded."
-            )
-        if self.refundable_amount == 0 and self.refundable_credits == 0:
-            raise PaymentNotRefundable("Nothing remains to be refunded.")
-        if len(self.refunds) >= REFUNDS_LIMIT:
-            raise PaymentNotRefundable(
-                f"The payment has {REFUNDS_LIMIT} refunds already, failed ones included; "
-                "make this one in Stripe's dashboard."
-            )
-
-    def _card_refund(self, amount: int | None, credits: int | None) -> int:
-        if credits is not None:
-            raise PaymentNotRefundable("A card payment is refunded by amount, not in credits.")
-        if amount is None:
-            return self.refundable_amount
-        require_valid_amount(amount, self.currency)
-        if amount > self.refundable_amount:
-            raise RefundExceedsRemaining(
-                f"{amount} cannot be refunded: {self.refundable_amount} of {self.amount} remain.",
-                remaining=self.refundable_amount,
-            )
-        return amount
-
-    def _credits_refund(self, amount: int | None, credits: int | None) -> tuple[int, int]:
-        """The (amount, credits) of a refund in credits; the last one takes the odd cents."""
-        if credits is None and amount is not None:
-            if amount > self.refundable_amount:
-                raise RefundExceedsRemaining(
-                    f"{amount} cannot be refunded: {self.refundable_amount} of {self.amount} "
-                    f"remain, which are {self.refundable_credits} credits.",
-                    remaining=self.refundable_credits,
-                )
-            credits = self._credits_worth(amount)
-        if credits is None:
-            credits = self.refundable_credits
-        if credits > self.refundable_credits:
-            raise RefundExceedsRemaining(
-                f"{credits} credits cannot be refunded: {self.refundable_credits} of "
-                f"{self.credits} remain.",
-                remaining=self.refundable_credits,
-            )
-        if credits == self.refundable_credits:
-            return self.refundable_amount, credits
-        return self.refundable_amount * credits // self.refundable_credits, credits
-
-    def _credits_worth(self, amount: int) -> int:
-        if amount == self.refundable_amount:
-            return self.refundable_credits
-        credits, remainder = divmod(amount * self.credits, self.amount) if self.amount else (0, 1)
-        if remainder or not credits:
-            raise PaymentNotRefundable(
-                f"{amount} is not worth a whole number of credits of this payment "
-                f"({self.credits} credits for {self.amount}); refund it by `credits`."
-            )
-        return credits
-
-
-MARK_RETENTION: Final = timedelta(minutes=15)
-"""How long a mark stays in the user's document: far longer than any request can run."""
-
-_BACKOFF_FACTOR: Final = 4
-_LONGEST_WAIT: Final = timedelta(hours=6)
-_COUNTED_LOOKS: Final = 10
-
-
-def next_look_at(
-    payment: Payment, *, now: datetime, after: timedelta, abandon_after: timedelta
-) -> datetime | None:
-    """When the reconciler should look at the payment again; None when it is at rest.
-
-    ``after`` is how old unfinished work must be; each look without a change waits four times as
-    long, six hours at most, and never past the moment when the payment counts as abandoned.
-    """
-    work = payment.unfinished
-    if not work:
-        return None
-    looks = min(payment.reconcile_attempts, _COUNTED_LOOKS)
-    wait = min(after * int(_BACKOFF_FACTOR**looks), _LONGEST_WAIT)
-    if work == {Work.MARKS}:
-        return max(payment.updated_at + MARK_RETENTION, now + wait if looks else now)
-    abandoned_at = payment.created_at + abandon_after
-    if now < abandoned_at:
-        return min(now + wait, abandoned_at)
-    return now + wait

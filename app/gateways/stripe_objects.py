@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.domain.payments import Dispute, Failure, FraudWarning
+from app.domain.claims import Dispute, FraudWarning
+from app.domain.payments import Failure
 from app.domain.refunds import RefundStatus
 from app.errors import NotAStripeEvent, UnsupportedEventPayload
 from app.gateways.payments import (

@@ -5,15 +5,13 @@ agree.
 from typing import Any
 
 from app.domain.cart import CartItem
-from app.domain.orders import Order
+from app.domain.claims import Dispute, FraudWarning
+from app.domain.orders import Order, OrderStatus
 from app.domain.payments import (
     Change,
     CheckoutDetails,
-    Dispute,
     ElementsDetails,
     Failure,
-    FraudWarning,
-    OrderStatus,
     Payment,
     PaymentFlow,
     PaymentMethod,

@@ -3,9 +3,10 @@
 from pymongo.errors import DuplicateKeyError
 
 from app.domain.orders import Order
+from app.domain.pages import Page, PagePosition
 from app.repositories.database import Collection, Commands
 from app.repositories.documents import order_from_document, order_to_document
-from app.repositories.pages import Page, PagePosition, of_user, page_filter, page_of
+from app.repositories.pages import of_user, page_filter, page_of
 
 
 class OrderRepository:

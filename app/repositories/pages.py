@@ -1,27 +1,12 @@
-"""Pages of a user's history, newest first, by position rather than by offset."""
+"""Queries for pages of a user's history."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+from app.domain.pages import Page, PagePosition
 from app.repositories.database import Document
 
 Record = TypeVar("Record")
-
-
-@dataclass(frozen=True, slots=True)
-class PagePosition:
-    """The last record of the page before."""
-
-    created_at: datetime
-    record_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Record]):
-    records: Sequence[Record]
-    has_more: bool
 
 
 def of_user(spellings: Sequence[str]) -> Document:

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from pymongo.errors import DuplicateKeyError
 
+from app.domain.pages import Page, PagePosition
 from app.domain.payments import Payment, PaymentStatus
 from app.errors import PaymentNotFound
 from app.repositories.database import Collection, Commands, Document
 from app.repositories.documents import payment_from_document, payment_to_document
-from app.repositories.pages import Page, PagePosition, of_user, page_filter, page_of
+from app.repositories.pages import of_user, page_filter, page_of
 
 
 class PaymentRepository:

@@ -5,19 +5,12 @@ from typing import Final
 
 from pydantic import Field
 
-from app.domain.orders import Order
-from app.domain.payments import (
-    Dispute,
-    Failure,
-    FraudWarning,
-    OrderStatus,
-    Payment,
-    PaymentMethod,
-    PaymentStatus,
-)
+from app.domain.claims import Dispute, FraudWarning
+from app.domain.orders import Order, OrderStatus
+from app.domain.pages import Page, PagePosition
+from app.domain.payments import Failure, Payment, PaymentMethod, PaymentStatus
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import ValidationFailed
-from app.repositories.pages import Page, PagePosition
 from app.schemas.common import CartItemReply, ReplyBody, RequestBody
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 
+from app.domain.claims import Claim, says_the_same
 from app.domain.clock import Clock
-from app.domain.payments import Claim, Payment, says_the_same
+from app.domain.payments import Payment
 from app.gateways.payments import StripeObjectMissing
 from app.services.payment_writer import PaymentWriter
 

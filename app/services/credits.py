@@ -13,7 +13,8 @@ from typing import Final
 from app.domain.callers import Caller
 from app.domain.clock import Clock
 from app.domain.credits import DebitOutcome
-from app.domain.payments import MARK_RETENTION, Failure, Payment, PaymentFlow
+from app.domain.payments import Failure, Payment, PaymentFlow
+from app.domain.schedule import MARK_RETENTION
 from app.errors import (
     InsufficientCredits,
     PaymentNotConfirmable,

@@ -2,10 +2,10 @@
 
 from app.domain.callers import Caller
 from app.domain.orders import Order
+from app.domain.pages import Page, PagePosition
 from app.domain.payments import Payment, PaymentStatus
 from app.domain.user_ids import UserIdType
 from app.repositories.orders import OrderRepository
-from app.repositories.pages import Page, PagePosition
 from app.repositories.payments import PaymentRepository
 
 

@@ -14,8 +14,8 @@ from app.domain.payments import (
     Payment,
     PaymentFlow,
     PaymentStatus,
-    next_look_at,
 )
+from app.domain.schedule import next_look_at
 from app.metrics import Metrics
 from app.observability import get_logger
 from app.repositories.payments import PaymentRepository

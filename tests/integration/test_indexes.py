@@ -25,8 +25,9 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from app import repositories
 from app.domain.cart import CartItem
-from app.domain.orders import Order
-from app.domain.payments import OrderStatus, Payment, PaymentFlow, PaymentMethod, PaymentStatus
+from app.domain.orders import Order, OrderStatus
+from app.domain.pages import PagePosition
+from app.domain.payments import Payment, PaymentFlow, PaymentMethod, PaymentStatus
 from app.domain.webhook_events import EventStatus, WebhookEvent
 from app.errors import PaymentServiceError
 from app.repositories.database import AUTH_DATABASE, PAYMENTS_DATABASE, Commands
@@ -34,7 +35,6 @@ from app.repositories.idempotency_keys import IdempotencyKeyRepository, Idempote
 from app.repositories.indexes import INDEXES
 from app.repositories.locks import LockRepository
 from app.repositories.orders import OrderRepository
-from app.repositories.pages import PagePosition
 from app.repositories.payments import PaymentRepository
 from app.repositories.users import UserRepository
 from app.repositories.webhook_events import WebhookEventRepository

@@ -9,26 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.claims import Dispute, FraudWarning
 from app.domain.ids import order_id_of
+from app.domain.orders import OrderStatus
 from app.domain.payments import (
     ATTEMPTS_LIMIT,
     GENERIC_DECLINE,
     HISTORY_LIMIT,
-    MARK_RETENTION,
     REFUNDS_LIMIT,
-    Dispute,
     Failure,
-    FraudWarning,
-    OrderStatus,
     Payment,
     PaymentFlow,
     PaymentMethod,
     PaymentStatus,
     ReviewReason,
     Work,
-    next_look_at,
 )
 from app.domain.refunds import Refund, RefundStatus
+from app.domain.schedule import MARK_RETENTION, next_look_at
 from app.errors import PaymentNotRefundable, RefundExceedsRemaining
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
