@@ -75,7 +75,7 @@ function describe({ payment, session }) {
     return ["failed", "The payment did not succeed", `${reason} Nothing was charged.`];
   }
   if (payment.status === "processing") {
-    return ["waiting", "Your payment was submitted", "Your order comes with the money, which can take some days. There is nothing more to do, so please do not pay again."];
+    return ["waiting", "Your payment was submitted", "Your order comes with the money, which can take some days. Please do not order it again."];
   }
   if (session?.status === "open") {
     return ["waiting", "Not paid yet", "This checkout is still open in another page."];
