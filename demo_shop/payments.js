@@ -152,7 +152,12 @@ export async function openCardForm(place, { userId, items, returnUrl }) {
     form.on("loaderror", ({ error }) => reject(new Problem({ detail: error.message }, 0)));
   });
   form.mount(place);
-  await ready;
+  try {
+    await ready;
+  } catch (problem) {
+    form.destroy();
+    throw problem;
+  }
   return {
     focus: () => form.focus(),
     close: () => form.destroy(),

@@ -164,15 +164,17 @@ async function openCard() {
   $("card-panel").hidden = false;
   $("card-pay").textContent = `Pay ${$("cart-total").textContent}`;
   $("card-pay").disabled = true; // until there are fields to read
+  const isStale = () => $("card-panel").hidden; // the cart has changed meanwhile
   let opened;
   try {
     opened = await openCardForm($("card-form"), { ...wish(), returnUrl: ORDER_PAGE });
   } catch (problem) {
+    if (isStale()) return;
     closeCardForm();
     throw problem;
   }
-  if ($("card-panel").hidden) {
-    opened.close(); // the cart has changed meanwhile
+  if (isStale()) {
+    opened.close();
     return;
   }
   cardForm = opened;
