@@ -2,8 +2,8 @@
 
 import { bookById, cover, creditsText, money } from "./books.js";
 import { DASHBOARD } from "./config.js";
-import { currentUser, node, writeCart } from "./page.js";
-import { ordersOf, watchPayment } from "./payments.js";
+import { currentUser, node, takeFromCart } from "./page.js";
+import { forgetPayment, ordersOf, watchPayment } from "./payments.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -75,7 +75,7 @@ function describe({ payment, session }) {
     return ["failed", "The payment did not succeed", `${reason} Nothing was charged.`];
   }
   if (payment.status === "processing") {
-    return ["waiting", "Your bank is at it", "The order is made as soon as the money has arrived."];
+    return ["waiting", "Your payment was submitted", "Your order comes with the money, which can take some days. Please do not order it again."];
   }
   if (session?.status === "open") {
     return ["waiting", "Not paid yet", "This checkout is still open in another page."];
@@ -94,11 +94,13 @@ async function main() {
   let last = null;
   for await (const seen of watchPayment(query)) {
     last = seen.payment;
+    // The shop itself names a payment_id only once it was paid or submitted.
+    const submitted = last.order_id || last.status === "processing" || query.has("payment_id");
+    if (submitted && forgetPayment(last.payment_id)) takeFromCart(last.items);
     if (last.order_id) break;
     say(...describe(seen));
   }
   if (last.order_id) {
-    writeCart({});
     const orders = await showHistory(last.user_id);
     showOrder(orders.find((order) => order.order_id === last.order_id));
     say("paid", "Thank you", "Your payment has arrived and the books are yours.");

@@ -29,6 +29,13 @@ export function readCart() {
 
 export const writeCart = (cart) => localStorage.setItem("demo:cart", JSON.stringify(cart));
 
+/** What was bought leaves the cart; what was added since stays. */
+export function takeFromCart(items) {
+  const cart = readCart();
+  for (const { book_id, quantity } of items) cart[book_id] = (cart[book_id] ?? 0) - quantity;
+  writeCart(cart);
+}
+
 /** The cart as the payment service takes it. It computes the sum itself. */
 export const cartItems = (cart) =>
   BOOKS.filter(({ id }) => cart[id]).map((book) => ({

@@ -12,6 +12,8 @@ export class Problem extends Error {
     this.name = "Problem";
     this.code = body.code ?? "unknown";
     this.status = status;
+    this.paymentId = body.payment_id;
+    this.paymentStatus = body.payment_status;
   }
 }
 
@@ -53,25 +55,70 @@ function isSettled(problem) {
 const backoff = (attempt) => 300 * 2 ** attempt * (0.5 + Math.random() / 2);
 const sleep = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
 
+// ------------------------------------------------------------------ one open payment at a time
+
 /**
- * A request that must happen once. The first click makes a key; clicking again after a lost
- * connection sends the same key, even after a reload. A settled answer, good or bad, ends it: the
- * next click is a new wish and gets a new key.
+ * What the shopper was last given to pay, in any tab: { wish, key, paymentId }. It stays while it
+ * can be paid: the same wish again (the back button, a reload, another tab, a lost answer) sends
+ * the same key and gets the same page or form. Another wish closes it first, so that no second tab
+ * can still pay it.
  */
-async function once(path, body) {
-  const slot = `pending:${path}`;
-  const wish = JSON.stringify(body);
-  let pending = JSON.parse(sessionStorage.getItem(slot) ?? "null");
-  if (pending?.wish !== wish) pending = { wish, key: crypto.randomUUID() };
-  sessionStorage.setItem(slot, JSON.stringify(pending));
+const SLOT = "payment:open";
+const openPayment = () => JSON.parse(localStorage.getItem(SLOT) ?? "null");
+const remember = (payment) => localStorage.setItem(SLOT, JSON.stringify(payment));
+
+/** Also among tabs: https://developer.mozilla.org/en-US/docs/Web/API/Web_Locks_API */
+const inTurn = (work) => navigator.locks.request(SLOT, work);
+
+const once = (path, body) => inTurn(() => ask(path, body));
+
+async function ask(path, body) {
+  const wish = JSON.stringify([path, body]);
+  if (openPayment()?.wish !== wish) {
+    await cancelOpen();
+    remember({ wish, key: crypto.randomUUID() });
+  }
+  const payment = openPayment();
   try {
-    const reply = await call("POST", path, { body, key: pending.key });
-    sessionStorage.removeItem(slot);
+    const reply = await call("POST", path, { body, key: payment.key });
+    remember({ ...payment, paymentId: reply.payment_id });
     return reply;
   } catch (problem) {
-    if (isSettled(problem)) sessionStorage.removeItem(slot);
+    if (isSubmitted(problem) || !isSettled(problem)) throw problem;
+    localStorage.removeItem(SLOT); // a refusal is replayed to its key: the next try needs a new one
+    if (problem.code === "payment_not_confirmable") return ask(path, body); // canceled or expired
     throw problem;
   }
+}
+
+async function cancelOpen() {
+  const paymentId = openPayment()?.paymentId;
+  if (!paymentId) return; // never answered, so that no page has anything to pay it with
+  try {
+    await call("POST", `/payment/${encodeURIComponent(paymentId)}/cancel`);
+  } catch (problem) {
+    if (problem.code !== "payment_not_found") throw problem;
+  }
+  forgetPayment(paymentId);
+}
+
+/**
+ * For when the cart or the shopper changes (before signing out: only its owner may close it).
+ * Throws a Problem that isSubmitted when the payment was paid after all.
+ */
+export const closePayment = () => inTurn(cancelOpen);
+
+/** Whether a refusal means "paid already, or submitted to the bank": show the order, charge nothing. */
+export function isSubmitted({ code, paymentStatus }) {
+  const isClosed = [undefined, "canceled", "failed"].includes(paymentStatus);
+  return code === "payment_not_cancelable" || (code === "payment_not_confirmable" && !isClosed);
+}
+
+/** For the page after paying. True the first time, and only for what was opened in this browser. */
+export function forgetPayment(paymentId) {
+  if (openPayment()?.paymentId !== paymentId) return false;
+  localStorage.removeItem(SLOT);
+  return true;
 }
 
 // ------------------------------------------------------------------ 1. card, in your own page
@@ -105,7 +152,12 @@ export async function openCardForm(place, { userId, items, returnUrl }) {
     form.on("loaderror", ({ error }) => reject(new Problem({ detail: error.message }, 0)));
   });
   form.mount(place);
-  await ready;
+  try {
+    await ready;
+  } catch (problem) {
+    form.destroy();
+    throw problem;
+  }
   return {
     focus: () => form.focus(),
     close: () => form.destroy(),
@@ -125,10 +177,9 @@ export async function openCardForm(place, { userId, items, returnUrl }) {
 
 // ------------------------------------------------------------------ 2. card, on Stripe's page
 
-/** Leaves for Stripe's page, which sends the shopper back to PAYMENT_SUCCESS_URL. */
-export async function goToCheckout({ userId, items }) {
-  const session = await once("/create-checkout-session", { user_id: userId, items });
-  window.location.assign(session.checkout_url);
+/** The address of Stripe's page, which sends the shopper back to PAYMENT_SUCCESS_URL. */
+export async function openCheckout({ userId, items }) {
+  return (await once("/create-checkout-session", { user_id: userId, items })).checkout_url;
 }
 
 // ------------------------------------------------------------------ 3. credits

@@ -3,7 +3,7 @@
 import { BOOKS, bookById, cover, creditsText, money } from "./books.js";
 import { DASHBOARD, USERS } from "./config.js";
 import { cartItems, chooseUser, currentUser, node, readCart, writeCart } from "./page.js";
-import { goToCheckout, openCardForm, paymentsOf, payWithCredits } from "./payments.js";
+import { closePayment, isSubmitted, openCardForm, openCheckout, paymentsOf, payWithCredits } from "./payments.js";
 
 const $ = (id) => document.getElementById(id);
 const ORDER_PAGE = new URL("order.html", location.href).href;
@@ -33,7 +33,7 @@ function change(id, by) {
   cart[id] = Math.max(0, Math.min(99, (cart[id] ?? 0) + by));
   if (!cart[id]) delete cart[id];
   writeCart(cart);
-  closeCardForm(); // its amount is that of the old cart
+  closeOld();
   showCart();
   $("cart-news").textContent = `${bookById(id).title}: ${cart[id] ?? 0} in the cart`;
 }
@@ -87,7 +87,7 @@ function showUsers() {
   select.value = currentUser().id;
   select.addEventListener("change", () => {
     chooseUser(select.value);
-    closeCardForm();
+    closeOld();
     showCredits();
   });
 }
@@ -128,7 +128,8 @@ function press(button, action) {
     try {
       await action();
     } catch (problem) {
-      showError(problem.message);
+      if (isSubmitted(problem)) goToOrder("payment_id", problem.paymentId);
+      else showError(problem.message);
     } finally {
       button.removeAttribute("aria-disabled");
     }
@@ -136,7 +137,6 @@ function press(button, action) {
 }
 
 function goToOrder(name, id) {
-  writeCart({});
   location.assign(`${ORDER_PAGE}?${new URLSearchParams({ [name]: id })}`);
 }
 
@@ -148,39 +148,67 @@ function closeCardForm() {
   $("error").hidden = true;
 }
 
-press($("pay-card"), async () => {
-  const wished = wish();
+/** Nothing that was opened for the old cart, or for another shopper, can be paid any more. */
+async function closeOld() {
+  closeCardForm();
+  try {
+    await closePayment();
+  } catch (problem) {
+    // Paid in another tab. Any other failure can wait: nothing new is opened before this is closed.
+    if (isSubmitted(problem)) goToOrder("payment_id", problem.paymentId);
+  }
+}
+
+async function openCard() {
+  closeCardForm();
   $("card-panel").hidden = false;
   $("card-pay").textContent = `Pay ${$("cart-total").textContent}`;
   $("card-pay").disabled = true; // until there are fields to read
+  const isStale = () => $("card-panel").hidden; // the cart has changed meanwhile
   let opened;
   try {
-    opened = await openCardForm($("card-form"), { ...wished, returnUrl: ORDER_PAGE });
+    opened = await openCardForm($("card-form"), { ...wish(), returnUrl: ORDER_PAGE });
   } catch (problem) {
+    if (isStale()) return;
     closeCardForm();
     throw problem;
   }
-  if (JSON.stringify(wish()) !== JSON.stringify(wished)) {
-    opened.close(); // the cart has changed meanwhile
+  if (isStale()) {
+    opened.close();
     return;
   }
   cardForm = opened;
   $("pay-card").hidden = true;
   $("card-pay").disabled = false;
   cardForm.focus();
-});
+}
+
+press($("pay-card"), openCard);
 
 press($("card-pay"), async () => {
-  if (!cardForm) return;
-  const error = await cardForm.pay();
-  if (!error) goToOrder("payment_intent", cardForm.paymentIntentId);
-  // What is wrong with a field is said at the field.
-  else if (error.type !== "validation_error") showError(error.message);
+  const form = cardForm;
+  if (!form) return;
+  const error = await form.pay();
+  if (!error) {
+    goToOrder("payment_intent", form.paymentIntentId);
+  } else if (error.code === "payment_intent_unexpected_state") {
+    await openCard(); // if it was paid elsewhere, this leads to the order
+    showError("This card form was out of date and nothing was charged. Please enter your card again.");
+  } else if (error.type !== "validation_error") {
+    showError(error.message); // what is wrong with a field is said at the field
+  }
 });
 
-press($("pay-checkout"), () => goToCheckout(wish()));
+press($("pay-checkout"), async () => {
+  closeCardForm();
+  const wished = wish();
+  const url = await openCheckout(wished);
+  // Unless the cart has changed meanwhile.
+  if (JSON.stringify(wish()) === JSON.stringify(wished)) location.assign(url);
+});
 
 press($("pay-credits"), async () => {
+  closeCardForm();
   const paid = await payWithCredits(wish());
   goToOrder("payment_id", paid.payment_id);
 });
@@ -197,10 +225,13 @@ showUsers();
 showCart();
 showCredits();
 
-// Back from Stripe's page by the browser's own button: this page may be an old copy.
-window.addEventListener("pageshow", ({ persisted }) => {
-  if (!persisted) return;
+/** This page may be an old copy: another tab, or the page after paying, has changed something. */
+function refresh() {
   cart = readCart();
+  $("user").value = currentUser().id;
+  closeCardForm();
   showCart();
   showCredits();
-});
+}
+window.addEventListener("storage", refresh);
+window.addEventListener("pageshow", ({ persisted }) => persisted && refresh());

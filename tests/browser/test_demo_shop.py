@@ -207,14 +207,17 @@ async def test_a_changed_cart_closes_the_card_form_of_the_old_amount(
 
 
 async def test_a_bank_debit_waits_and_becomes_an_order_when_the_money_comes(
-    page: Page, site: Site
+    page: Page, context: BrowserContext, site: Site
 ) -> None:
     await add_to_cart(page, site.demo)
     await open_card_form(page)
     await payment_element(page).get_by_label("Bank debit").check()
     await page.get_by_role("button", name="Pay $").click()
-    await expect(page.get_by_role("heading", name="Your bank is at it")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Your payment was submitted")).to_be_visible()
     intent = page.url.partition("payment_intent=")[2].partition("&")[0]
+    shop = await context.new_page()
+    await shop.goto(site.demo)
+    await expect(shop.get_by_text("Nothing in it yet.")).to_be_visible()
     await site.control("POST", f"/payment_intents/{intent}/settle", outcome="succeeded")
     await expect_order(page, "$15.99")
 
