@@ -161,7 +161,8 @@ class IdempotencyKeyInUse(Conflict):
 class PaymentNotConfirmable(Conflict):
     """The payment belongs to a Checkout Session, is paid with credits, or is over.
 
-    Facts, where a payment is over: ``payment_id``, ``payment_status``, ``order_id``.
+    Facts, where a payment is over: ``payment_id``, ``payment_status``, ``order_id`` once it is
+    paid, ``held`` (true) while a person checks the money that came for it.
     """
 
     code = "payment_not_confirmable"

@@ -324,6 +324,7 @@ class Payment:
             payment_id=self.payment_id,
             payment_status=self.status.value,
             order_id=self.order_id,
+            held=True if self.review is not None else None,
         )
 
     # How its outcome is decided

@@ -100,6 +100,10 @@ class CardFlow(ABC, Generic[Snapshot]):
         stripe_id = self._stripe_id(payment)
         if payment.is_final or stripe_id is None:
             return payment
+        snapshot = await self._retrieve(stripe_id)
+        if self._is_at_the_bank(snapshot):
+            # Stripe might cancel it even now, and the shopper has paid as far as they can tell.
+            return await self._observe(payment, snapshot, cause=cause)
         payment = await self._close(payment, stripe_id, cause=cause, reason="requested_by_customer")
         if payment.status is PaymentStatus.FAILED and self.failure_is_final:
             return await self._writer.give_up(payment, cause=cause)
@@ -188,6 +192,11 @@ class CardFlow(ABC, Generic[Snapshot]):
     @abstractmethod
     def _may_be_abandoned(self, snapshot: Snapshot) -> bool:
         """Whether closing it takes nothing from a shopper who has tried to pay."""
+        ...
+
+    @abstractmethod
+    def _is_at_the_bank(self, snapshot: Snapshot) -> bool:
+        """Whether only the bank can still stop it."""
         ...
 
     @abstractmethod

@@ -151,6 +151,10 @@ class CheckoutService(CardFlow[SessionSnapshot]):
     def _may_be_abandoned(self, snapshot: SessionSnapshot) -> bool:
         return snapshot.status == SessionStatus.OPEN
 
+    def _is_at_the_bank(self, snapshot: SessionSnapshot) -> bool:
+        """Stripe itself expires no session that was completed."""
+        return False
+
     def _require_open(self, payment: Payment, snapshot: SessionSnapshot) -> None:
         if snapshot.status != SessionStatus.OPEN:
             raise PaymentNotConfirmable(

@@ -162,7 +162,9 @@ def _refusal(payment: Payment, available: int) -> PaymentServiceError:
     if payment.failure == ABANDONED:
         return PaymentNotConfirmable(
             "The payment was given up before it was completed and nothing was taken; "
-            "pay again with a new Idempotency-Key."
+            "pay again with a new Idempotency-Key.",
+            payment_id=payment.payment_id,
+            payment_status=payment.status.value,
         )
     return _insufficient(payment.credits, available)
 

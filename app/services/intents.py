@@ -179,5 +179,8 @@ class IntentService(CardFlow[IntentSnapshot]):
     def _may_be_abandoned(self, snapshot: IntentSnapshot) -> bool:
         return snapshot.may_be_abandoned(self._clock())
 
+    def _is_at_the_bank(self, snapshot: IntentSnapshot) -> bool:
+        return snapshot.status == IntentStatus.PROCESSING
+
     def _require_open(self, payment: Payment, snapshot: IntentSnapshot) -> None:
         """A PaymentIntent takes further attempts until it is paid or canceled."""

@@ -103,6 +103,7 @@ async def test_a_payment_that_is_held_for_review_is_not_canceled(shop: Shop) -> 
     problem = refused(await cancel(shop, created["payment_id"]), 409, "payment_not_cancelable")
 
     assert "checking" in problem["detail"]
+    assert problem["held"] is True
     assert intent_at_stripe(shop, created)["status"] == "succeeded"
 
 
@@ -116,6 +117,21 @@ async def test_a_bank_debit_that_the_bank_has_is_not_canceled(shop: Shop) -> Non
     shop.stripe.settle((await shop.payment(session["payment_id"]))["stripe_payment_intent_id"])
     await shop.stripe.webhooks.drain()
     assert (await shop.payment(session["payment_id"]))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["after its event", "before its event"])
+async def test_a_payment_intent_that_the_bank_has_is_not_canceled(shop: Shop, told: bool) -> None:
+    created = await shop.create_intent()
+    shop.stripe.webhooks.pause()
+    await shop.confirm_in_browser(created, "pm_usBankAccount")
+    if told:
+        shop.stripe.webhooks.resume()
+        await shop.stripe.webhooks.drain()
+
+    problem = refused(await cancel(shop, created["payment_id"]), 409, "payment_not_cancelable")
+
+    assert problem["payment_status"] == "processing"
+    assert intent_at_stripe(shop, created)["status"] == "processing"
 
 
 async def test_a_completed_page_whose_bank_debit_failed_is_closed_here(shop: Shop) -> None:
