@@ -23,7 +23,7 @@ from tests.support.shop import GIVE_UP, WEBHOOK_SECRET, Shop, ShopOptions, ok, o
 pytestmark = pytest.mark.shop(webhooks=False)
 
 Document = dict[str, Any]
-README = Path(__file__).parents[2] / "README.md"
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 async def paid_in_browser(shop: Shop) -> tuple[str, Document]:
@@ -81,7 +81,7 @@ async def assert_paid_once(shop: Shop, payment_id: str) -> None:
 
 async def test_every_list_of_event_types_is_the_one_that_is_handled(shop: Shop) -> None:
     handled = set(shop.services.inbox.event_types)
-    text = README.read_text(encoding="utf-8")
+    text = API_PAGE.read_text(encoding="utf-8")
     subscribed = text.partition("and subscribe it to:\n\n```\n")[2].partition("```")[0]
     assert set(subscribed.replace(",", " ").split()) == handled
     assert handled <= STRIPE_EVENT_TYPES, "else their metrics are counted as other"

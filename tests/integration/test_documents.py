@@ -1,7 +1,8 @@
-"""README.md and .env.example say what the code does: nothing is left out, nothing is made up."""
+"""The documents say what the code does: nothing is left out, nothing is made up."""
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +17,12 @@ ROOT: Final = Path(__file__).parents[2]
 FIELDS: Final = sorted(name.upper() for name in Settings.model_fields)
 # Read by sandbox mode, and not a setting of the service.
 ELSEWHERE: Final = {"STRIPE_SANDBOX_PORT"}
-
-
-@pytest.fixture(scope="module")
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+README: Final = "README.md"
+API: Final = "docs/api.md"
+SETTINGS: Final = "docs/settings.md"
+DOCUMENTS: Final = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,15 @@ def example() -> str:
     return (ROOT / ".env.example").read_text(encoding="utf-8")
 
 
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
 def words(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z0-9_]+", text))
 
 
+@cache
 def routes() -> list[tuple[str, str]]:
     paths = create_app(Settings(_env_file=None)).openapi()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
@@ -47,30 +54,65 @@ def codes() -> set[str]:
     return {kind.code for kind in kinds(PaymentServiceError) if not kind.__subclasses__()}
 
 
+@pytest.mark.parametrize("document", [README, API])
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_readme_lists_every_route(readme: str, method: str, path: str) -> None:
+def test_every_route_is_listed(document: str, method: str, path: str) -> None:
     short = path.removeprefix(BASE_PATH)
-    mentions = [line for line in readme.splitlines() if short in line]
-    assert mentions, f"README.md does not mention {short}"
+    mentions = [line for line in read(document).splitlines() if f"`{short}`" in line]
+    assert mentions, f"{document} does not mention {short}"
     assert any(re.search(rf"\b{method}\b", line) for line in mentions), f"{method} {short}"
 
 
-def test_readme_names_no_route_that_is_not_there(readme: str) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_route_is_named_that_is_not_there(document: str) -> None:
     known = {path for _, path in routes()}
     templates = [re.sub(r"\\{\w+\\}", "[^/ ]+", re.escape(path)) for path in known]
-    named = set(re.findall(rf"{BASE_PATH}/[\w/{{}}-]+", readme))
+    named = set(re.findall(rf"{BASE_PATH}/[\w/{{}}-]+", read(document)))
     unknown = {path for path in named if not any(re.fullmatch(t, path) for t in templates)}
     assert unknown == set()
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_readme_explains_every_setting(readme: str, field: str) -> None:
-    assert field in words(readme)
+def test_every_setting_has_its_row_with_its_default(field: str) -> None:
+    [default] = re.findall(rf"^\| `{field}` \| (.*?) \|", read(SETTINGS), re.MULTILINE)
+    value = "" if default == "empty" else default.strip("`")
+    assert load_settings(_env_file=None, **{field.lower(): value}) == load_settings(_env_file=None)
 
 
 @pytest.mark.parametrize("code", sorted(codes()))
-def test_readme_lists_every_problem_code(readme: str, code: str) -> None:
-    assert code in words(readme)
+def test_every_problem_code_is_listed(code: str) -> None:
+    assert code in words(read(API))
+
+
+def anchors(document: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", without_code(read(document)), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(document: str) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(read(document)))
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / document).parent / path).resolve() if path else ROOT / document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(str(target.relative_to(ROOT))), link
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    named = re.findall(
+        r"`((?:app|docs|scripts|tests)/[\w./-]+|[\w.]+\.(?:md|py|toml))`", read("CONTRIBUTING.md")
+    )
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("field", FIELDS)
