@@ -99,7 +99,7 @@ class CallerVerifier:
         try:
             subject = self._user_ids.canonical(subject)
         except ValidationFailed as error:
-            # A service is named by whatever it is called; a user must be one of the auth database.
+            # A service's name need not be a user id; a user's must be.
             if privileged is None:
                 raise Unauthenticated("The bearer token has no usable sub.") from error
         return Caller(subject, privileged or "user", self._user_ids.spellings(subject)[1:])

@@ -42,7 +42,6 @@ from app.services.advancement import PaymentAdvancer
 from app.services.cancellation import CancellationService
 from app.services.card_outcomes import CardOutcomes
 from app.services.checkout import CheckoutService, Redirects
-from app.services.claims import ClaimRecorder
 from app.services.credits import CreditsService
 from app.services.event_handlers import EventHandlers
 from app.services.event_payments import EventPayments
@@ -53,6 +52,7 @@ from app.services.history import HistoryService
 from app.services.idempotency import IdempotencyService
 from app.services.inbox import Inbox
 from app.services.intents import IntentService
+from app.services.issuer_reports import IssuerReportRecorder
 from app.services.lookup import PaymentLookup
 from app.services.missed_events import MissedEvents
 from app.services.payment_writer import PaymentWriter, ReconcilePolicy
@@ -193,8 +193,8 @@ def _services(
 
     # Events
     event_payments = EventPayments(payments, outcomes, gateway, deployment=deployment, clock=clock)
-    claims = ClaimRecorder(writer, clock=clock)
-    handlers = EventHandlers(event_payments, outcomes, refund_outcomes, claims, gateway)
+    issuer_reports = IssuerReportRecorder(writer, clock=clock)
+    handlers = EventHandlers(event_payments, outcomes, refund_outcomes, issuer_reports, gateway)
     livemode = settings.mode == "live"
     inbox = Inbox(stored.events, handlers, gateway, livemode=livemode, clock=clock, metrics=metrics)
     missed_events = MissedEvents(inbox, stored.events, payments, stored.locks, gateway, clock=clock)

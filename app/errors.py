@@ -170,7 +170,7 @@ class PaymentNotConfirmable(Conflict):
 
 
 class PaymentNotCancelable(Conflict):
-    """It is paid, or Stripe does not let go of it. Facts as PaymentNotConfirmable."""
+    """It is paid, or Stripe can no longer cancel it. Facts as PaymentNotConfirmable."""
 
     code = "payment_not_cancelable"
     title = "Payment cannot be canceled"

@@ -103,7 +103,9 @@ class Problem(BaseModel):
     detail: str = Field(description="A sentence a person can act on.")
     code: str = Field(description="Stable; meant for programs.")
     request_id: str = Field(description="The same as in X-Request-ID; name it to support.")
-    errors: list[FieldError] | None = Field(default=None, description="With validation_error.")
+    errors: list[FieldError] | None = Field(
+        default=None, description="With validation_error, and where one item's price is at fault."
+    )
 
 
 class ProblemResponse(Response):
@@ -261,7 +263,7 @@ def _methods_of(request: Request) -> set[str]:
 
 
 def _log(error: PaymentServiceError) -> None:
-    """A refusal is business as usual; a dependency's failure warns; a 500 is for us to mend."""
+    """A refusal is business as usual; a dependency's failure warns; a 500 is a bug of ours."""
     if error.status < 500:
         log.info("request.refused", status=error.status, code=error.code, detail=error.detail)
         return
@@ -325,7 +327,7 @@ def _field_name(location: tuple[int | str, ...]) -> str:
 
 def message_of(mistake: Mapping[str, Any]) -> str:
     """For the person who filled the field in: never the input, a pattern or pydantic's own words
-    but for those of a validator of ours.
+    except in messages of our own validators.
     """
     context = mistake.get("ctx", {})
     if mistake["type"] == "value_error":

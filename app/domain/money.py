@@ -90,8 +90,8 @@ def require_supported_currency(currency: str) -> None:
 
 
 def require_valid_amount(amount: int, currency: str, *, field: str | None = None) -> None:
-    """Raises InvalidAmountForCurrency for an amount that cannot be written in the currency, be it
-    of a charge or of a refund. ``field`` is where the caller wrote it, when it is not the amount
+    """Raises InvalidAmountForCurrency for an amount that cannot be written in the currency, for a
+    charge or a refund. ``field`` is where the caller wrote it, when it is not the amount
     itself.
     """
     multiple_of = _rule_of(currency).multiple_of
@@ -159,7 +159,8 @@ def maximum_charges(text: str) -> Mapping[str, int]:
 
 
 _UNREADABLE_CAPS: Final = (
-    "is a number, then currencies by name, as 99999999,idr:9000000000; or empty for Stripe's own"
+    "must be a number, then any currencies by name, as in 99999999,idr:9000000000; or empty for "
+    "Stripe's own maximums"
 )
 
 

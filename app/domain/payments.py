@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NotRequired, Self, TypedDict
 
 from app.domain.cart import CartItem
-from app.domain.claims import Claim, Dispute, FraudWarning, says_the_same
 from app.domain.ids import order_id_of, refund_id_of_stripe_refund
+from app.domain.issuer_reports import Dispute, FraudWarning, IssuerReport, says_the_same
 from app.domain.money import display
 from app.domain.orders import OrderStatus
 from app.domain.refund_measure import Refundable
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
-    Conflict,
     PaymentNotCancelable,
     PaymentNotConfirmable,
     PaymentNotRefundable,
@@ -168,6 +167,15 @@ class Work(StrEnum):
     MARKS = "marks"
 
 
+class _Facts(TypedDict):
+    """What a refusal tells of a payment that is over; ``held`` while a person checks it."""
+
+    payment_id: str
+    payment_status: str
+    order_id: str | None
+    held: NotRequired[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Payment:
     """Amounts in minor units. ``credits`` is the price in credits, 0 for a card payment.
@@ -284,48 +292,56 @@ class Payment:
     def refund_from_stripe(self, stripe_refund_id: str) -> Refund | None:
         return next((r for r in self.refunds if r.stripe_refund_id == stripe_refund_id), None)
 
-    def recorded(self, claim: Claim) -> Claim | None:
+    def recorded(self, report: IssuerReport) -> IssuerReport | None:
         """The dispute or fraud warning of this id, as it is recorded."""
-        claims: tuple[Claim, ...] = getattr(self, claim.kept_in)
-        return next((each for each in claims if each.stripe_id == claim.stripe_id), None)
+        reports: tuple[IssuerReport, ...] = getattr(self, report.kept_in)
+        return next((each for each in reports if each.stripe_id == report.stripe_id), None)
 
     def require_payable(self) -> None:
         """Raises PaymentNotConfirmable, saying what became of the payment."""
         if self.is_payable:
             return
         if self.review is not None:
-            detail = "This payment was paid and the shop is checking it; do not pay it again."
+            detail = "This payment was paid and the shop is checking it; please do not pay again."
         elif self.status.is_paid:
             detail = "This payment has been paid already."
         elif self.status is PaymentStatus.PROCESSING:
-            detail = "This payment was submitted and the money is on its way; do not pay it again."
-        else:
             detail = (
-                f"This payment is {self.status.value} and cannot be paid any more; "
-                "pay again with a new Idempotency-Key."
+                "This payment was submitted already. If you have a voucher or transfer "
+                "instructions, use those; otherwise there is nothing more to do."
             )
-        raise self._as_it_stands(PaymentNotConfirmable, detail)
+        else:
+            detail = f"This payment is {self.status.value} and cannot be paid. Please start again."
+        raise self.not_confirmable(detail)
 
     def require_cancelable(self) -> None:
         """Raises PaymentNotCancelable for a payment that is paid, held or was never open."""
         if self.review is not None:
             detail = "This payment was paid and the shop is checking it, so it cannot be canceled."
+        elif self.status is PaymentStatus.REFUNDED:
+            detail = "This payment has been paid and refunded already."
         elif self.status.is_paid:
-            detail = "This payment has been paid, so it cannot be canceled; it can be refunded."
+            detail = "This payment has been paid and can no longer be canceled, only refunded."
         elif self.status is PaymentStatus.FAILED and self.is_final:
             detail = "This payment has failed and nothing was taken; there is nothing to cancel."
         else:
             return
-        raise self._as_it_stands(PaymentNotCancelable, detail)
+        raise self.not_cancelable(detail)
 
-    def _as_it_stands(self, refusal: type[Conflict], detail: str) -> Conflict:
-        return refusal(
-            detail,
-            payment_id=self.payment_id,
-            payment_status=self.status.value,
-            order_id=self.order_id,
-            held=True if self.review is not None else None,
-        )
+    def not_confirmable(self, detail: str) -> PaymentNotConfirmable:
+        return PaymentNotConfirmable(detail, **self._facts)
+
+    def not_cancelable(self, detail: str) -> PaymentNotCancelable:
+        return PaymentNotCancelable(detail, **self._facts)
+
+    @property
+    def _facts(self) -> "_Facts":
+        facts: _Facts = {
+            "payment_id": self.payment_id,
+            "payment_status": self.status.value,
+            "order_id": self.order_id,
+        }
+        return {**facts, "held": True} if self.review is not None else facts
 
     # How its outcome is decided
 
@@ -563,18 +579,20 @@ class Payment:
 
     # What else happens to it
 
-    def record_claim(self, claim: Claim, *, instead_of: Claim | None, now: datetime) -> Self:
+    def record_issuer_report(
+        self, report: IssuerReport, *, instead_of: IssuerReport | None, now: datetime
+    ) -> Self:
         """Only while it is recorded as ``instead_of`` (None: not at all)."""
-        known = self.recorded(claim)
-        if known != instead_of or says_the_same(claim, known):
+        known = self.recorded(report)
+        if known != instead_of or says_the_same(report, known):
             return self
-        claim = replace(claim, updated_at=now)
-        claims: tuple[Claim, ...] = getattr(self, claim.kept_in)
+        report = replace(report, updated_at=now)
+        reports: tuple[IssuerReport, ...] = getattr(self, report.kept_in)
         if known is None:
-            claims = (*claims, claim)
+            reports = (*reports, report)
         else:
-            claims = tuple(claim if each is known else each for each in claims)
-        return self._changed(now, **{claim.kept_in: claims})
+            reports = tuple(report if each is known else each for each in reports)
+        return self._changed(now, **{report.kept_in: reports})
 
     def open_mark(self, key: str, *, now: datetime) -> Self:
         if key in self.open_marks:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.money import require_valid_amount
+from app.domain.money import display, require_valid_amount
 from app.errors import PaymentNotRefundable, RefundExceedsRemaining
 
 
@@ -36,7 +36,8 @@ class Refundable:
         require_valid_amount(amount, self.currency)
         if amount > self.remaining_amount:
             raise RefundExceedsRemaining(
-                f"{amount} cannot be refunded: {self.remaining_amount} of {self.amount} remain.",
+                f"{self._shown(amount)} cannot be refunded: "
+                f"{self._shown(self.remaining_amount)} of {self._shown(self.amount)} remain.",
                 remaining=self.remaining_amount,
             )
         return amount
@@ -46,8 +47,9 @@ class Refundable:
         if credits is None and amount is not None:
             if amount > self.remaining_amount:
                 raise RefundExceedsRemaining(
-                    f"{amount} cannot be refunded: {self.remaining_amount} of {self.amount} "
-                    f"remain, which are {self.remaining_credits} credits.",
+                    f"{self._shown(amount)} cannot be refunded: "
+                    f"{self._shown(self.remaining_amount)} of {self._shown(self.amount)} remain, "
+                    f"which are {self.remaining_credits} credits.",
                     remaining=self.remaining_credits,
                 )
             credits = self._credits_worth(amount)
@@ -63,13 +65,16 @@ class Refundable:
             return self.remaining_amount, credits
         return self.remaining_amount * credits // self.remaining_credits, credits
 
+    def _shown(self, amount: int) -> str:
+        return display(amount, self.currency)
+
     def _credits_worth(self, amount: int) -> int:
         if amount == self.remaining_amount:
             return self.remaining_credits
         credits, remainder = divmod(amount * self.credits, self.amount) if self.amount else (0, 1)
         if remainder or not credits:
             raise PaymentNotRefundable(
-                f"{amount} is not worth a whole number of credits of this payment "
-                f"({self.credits} credits for {self.amount}); refund it by `credits`."
+                f"{self._shown(amount)} is not worth a whole number of credits of this payment "
+                f"({self.credits} credits for {self._shown(self.amount)}); refund it by `credits`."
             )
         return credits

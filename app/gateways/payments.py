@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
-from app.domain.claims import Dispute, FraudWarning
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.payments import Failure, Payment
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import PaymentServiceError, StripeFailed

@@ -15,7 +15,7 @@ import aiohttp
 import stripe
 from stripe import StripeClient
 
-from app.domain.claims import Dispute, FraudWarning
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.payments import Failure, Payment
 from app.domain.refunds import Refund
 from app.errors import (

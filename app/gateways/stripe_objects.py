@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.domain.claims import Dispute, FraudWarning
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.payments import Failure
 from app.domain.refunds import RefundStatus
 from app.errors import NotAStripeEvent, UnsupportedEventPayload
@@ -32,7 +32,7 @@ REASON_KEY: Final = "reason"
 DEPLOYMENT_KEY: Final = "deployment"
 
 _CLIENT_SECRET: Final = re.compile(r"\b(?:pi|seti|cs)_(?:test_|live_)?[A-Za-z0-9]+_secret_[\w%]+")
-"""Events carry them, also inside URLs (of 3-D Secure), but nobody may store them:
+"""Events carry them, also inside URLs (of 3-D Secure), and they must not be stored:
 https://docs.stripe.com/api/payment_intents/object#payment_intent_object-client_secret
 """
 
@@ -237,14 +237,14 @@ def _optional_text(data: Object, name: str, *, longest: int | None = None) -> st
     if value is None:
         return None
     if not isinstance(value, str):
-        raise Unreadable(f"{name} is not a text")
+        raise Unreadable(f"{name} is not a string")
     if longest is not None and len(value) > longest:
         raise Unreadable(f"{name} has more than {longest} characters")
     try:
         value.encode()
     except UnicodeEncodeError:
         # Half of a surrogate pair is JSON, but no text that can be stored: RFC 8259, 8.2.
-        raise Unreadable(f"{name} is not Unicode") from None
+        raise Unreadable(f"{name} is not valid Unicode") from None
     return value
 
 
@@ -275,8 +275,12 @@ def _amount(data: Object, name: str) -> int:
 
 def _instant(data: Object, name: str) -> datetime:
     """From seconds since the epoch."""
-    seconds = _amount(data, name)
-    if seconds >= _SECONDS_LIMIT:
+    seconds = data.get(name)
+    if (
+        not isinstance(seconds, int)
+        or isinstance(seconds, bool)
+        or not 0 <= seconds < _SECONDS_LIMIT
+    ):
         raise Unreadable(f"{name} is not a time")
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -311,5 +315,5 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuses an object that says two things of one name, of which each reader may take another."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a field appears twice")
     return found

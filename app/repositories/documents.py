@@ -5,7 +5,7 @@ agree.
 from typing import Any
 
 from app.domain.cart import CartItem
-from app.domain.claims import Dispute, FraudWarning
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.orders import Order, OrderStatus
 from app.domain.payments import (
     Change,

@@ -95,7 +95,7 @@ async def confirm_payment(
     async def renew(reply: dict[str, Any]) -> dict[str, Any]:
         if reply[CLIENT_SECRET] is None:
             return reply
-        created = await services.intents.present(caller, reply["payment_id"])
+        created = await services.intents.present_action(caller, reply["payment_id"])
         return reply | {CLIENT_SECRET: created.at_stripe.client_secret}
 
     return await once.answer(body, ATTEMPT_PREFIX, confirm, renew=renew)

@@ -18,7 +18,12 @@ class CreatePaymentIntentBody(PurchaseBody):
         Field(description="Where Stripe sends a receipt once the payment is paid."),
     ] = None
     description: Annotated[
-        Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+        Annotated[
+            str,
+            StringConstraints(
+                strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]+$"
+            ),
+        ]
         | None,
         Field(description="Shown in Stripe's Dashboard and on its receipt."),
     ] = None

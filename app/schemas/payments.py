@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
-from app.domain.claims import Dispute, FraudWarning
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.orders import Order, OrderStatus
 from app.domain.pages import Page, PagePosition
 from app.domain.payments import Failure, Payment, PaymentMethod, PaymentStatus

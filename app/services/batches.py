@@ -107,15 +107,17 @@ class Batches:
         items: Sequence[Item],
         work: Callable[[Item], Awaitable[bool]],
         *,
+        id_of: Callable[[Item], str] = str,
         on_failure: Callable[[Item], Awaitable[None]] | None = None,
     ) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def run(item: Item) -> None:
+            about = {"kind": kind, "item": id_of(item)}
             async with slots:
-                moved = await attempt(work(item), "reconciler.item_failed", kind=kind)
+                moved = await attempt(work(item), "reconciler.item_failed", **about)
                 if moved is None and on_failure is not None:
-                    await attempt(on_failure(item), "reconciler.item_failed", kind=kind)
+                    await attempt(on_failure(item), "reconciler.item_failed", **about)
             outcome = "failed" if moved is None else "moved" if moved else "unchanged"
             self._report.looked_at[kind] += 1
             if outcome != "unchanged":

@@ -4,7 +4,6 @@ from typing import Final
 
 from app.domain.callers import Caller
 from app.domain.payments import Payment, PaymentStatus
-from app.errors import PaymentNotCancelable
 from app.services.flows import Flows
 from app.services.lookup import PaymentLookup
 
@@ -31,8 +30,6 @@ class CancellationService:
         if payment.is_final and not payment.status.is_paid:
             return payment
         payment.require_cancelable()
-        raise PaymentNotCancelable(
-            "Stripe is processing this payment, so it cannot be canceled now.",
-            payment_id=payment.payment_id,
-            payment_status=payment.status.value,
+        raise payment.not_cancelable(
+            "This payment was submitted and is at the bank, so it cannot be canceled now."
         )

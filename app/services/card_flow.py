@@ -26,7 +26,7 @@ from app.services.payment_writer import PaymentWriter
 from app.services.purchases import refusal_of
 
 ABANDONED: Final = "abandoned"
-"""The cause of a cancellation that no caller asked for."""
+"""The cause of a cancellation because no shopper tried to pay."""
 
 Snapshot = TypeVar("Snapshot", IntentSnapshot, SessionSnapshot)
 
@@ -101,10 +101,12 @@ class CardFlow(ABC, Generic[Snapshot]):
         if payment.is_final or stripe_id is None:
             return payment
         snapshot = await self._retrieve(stripe_id)
-        if self._is_at_the_bank(snapshot):
-            # Stripe might cancel it even now, and the shopper has paid as far as they can tell.
-            return await self._observe(payment, snapshot, cause=cause)
-        payment = await self._close(payment, stripe_id, cause=cause, reason="requested_by_customer")
+        if not self._is_open(snapshot):
+            payment = await self._observe(payment, snapshot, cause=cause)
+        else:
+            payment = await self._close(
+                payment, stripe_id, cause=cause, reason="requested_by_customer"
+            )
         if payment.status is PaymentStatus.FAILED and self.failure_is_final:
             return await self._writer.give_up(payment, cause=cause)
         return payment
@@ -131,7 +133,8 @@ class CardFlow(ABC, Generic[Snapshot]):
         snapshot = await self._retrieve(stripe_id)
         payment = await self._observe(payment, snapshot, cause=self.route)
         payment.require_payable()
-        self._require_open(payment, snapshot)
+        if not self._is_open(snapshot):
+            raise payment.not_confirmable("This checkout is closed. Please start again.")
         return Opened(payment, snapshot)
 
     async def _make_at_stripe(self, payment: Payment) -> Opened[Snapshot]:
@@ -160,6 +163,8 @@ class CardFlow(ABC, Generic[Snapshot]):
         except StripeRefused:
             # Paid, closed or submitted to the bank meanwhile: what Stripe says now is the answer.
             snapshot = await self._retrieve(stripe_id)
+            if self._is_open(snapshot):
+                raise
         return await self._observe(payment, snapshot, cause=cause)
 
     # What differs
@@ -190,16 +195,11 @@ class CardFlow(ABC, Generic[Snapshot]):
         ...
 
     @abstractmethod
+    def _is_open(self, snapshot: Snapshot) -> bool:
+        """Whether a shopper can still pay it, and a caller close it."""
+        ...
+
+    @abstractmethod
     def _may_be_abandoned(self, snapshot: Snapshot) -> bool:
         """Whether closing it takes nothing from a shopper who has tried to pay."""
-        ...
-
-    @abstractmethod
-    def _is_at_the_bank(self, snapshot: Snapshot) -> bool:
-        """Whether only the bank can still stop it."""
-        ...
-
-    @abstractmethod
-    def _require_open(self, payment: Payment, snapshot: Snapshot) -> None:
-        """Raises PaymentNotConfirmable when a payable payment has no way left to be paid."""
         ...

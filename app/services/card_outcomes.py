@@ -143,7 +143,7 @@ class CardOutcomes:
     async def _observe_success(
         self, payment: Payment, intent: IntentSnapshot, *, cause: str, is_current: bool
     ) -> Payment:
-        """An event may say it in the words of another API version (the shopper's currency, under
+        """An event may say it in the format of another API version (the shopper's currency, under
         Adaptive Pricing), so a person is only called for what Stripe says when it is asked.
         """
         payment = await self._fulfilment.fulfil(

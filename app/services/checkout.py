@@ -7,7 +7,7 @@ from typing import Final
 from app.domain.callers import Caller
 from app.domain.clock import Clock
 from app.domain.payments import CheckoutDetails, Payment, PaymentFlow
-from app.errors import PaymentNotConfirmable, RedirectNotAllowed
+from app.errors import RedirectNotAllowed
 from app.gateways.payments import (
     CancellationReason,
     PaymentGateway,
@@ -148,21 +148,11 @@ class CheckoutService(CardFlow[SessionSnapshot]):
             payment, intent, cause="reconciler", is_current=True
         )
 
-    def _may_be_abandoned(self, snapshot: SessionSnapshot) -> bool:
+    def _is_open(self, snapshot: SessionSnapshot) -> bool:
         return snapshot.status == SessionStatus.OPEN
 
-    def _is_at_the_bank(self, snapshot: SessionSnapshot) -> bool:
-        """Stripe itself expires no session that was completed."""
-        return False
-
-    def _require_open(self, payment: Payment, snapshot: SessionSnapshot) -> None:
-        if snapshot.status != SessionStatus.OPEN:
-            raise PaymentNotConfirmable(
-                "This payment's page is closed and its payment failed; "
-                "pay again with a new Idempotency-Key.",
-                payment_id=payment.payment_id,
-                payment_status=payment.status.value,
-            )
+    def _may_be_abandoned(self, snapshot: SessionSnapshot) -> bool:
+        return self._is_open(snapshot)
 
 
 def _paid_session_of(payment: Payment) -> SessionSnapshot:

@@ -161,8 +161,8 @@ def _refusal(payment: Payment, available: int) -> PaymentServiceError:
     """Why a failed payment failed."""
     if payment.failure == ABANDONED:
         return PaymentNotConfirmable(
-            "The payment was given up before it was completed and nothing was taken; "
-            "pay again with a new Idempotency-Key.",
+            "The payment was given up before it was completed and nothing was taken. "
+            "Please start again.",
             payment_id=payment.payment_id,
             payment_status=payment.status.value,
         )

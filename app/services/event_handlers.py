@@ -1,7 +1,7 @@
 """What each type of event means for the payment that it is about.
 
 Handlers are safe to run twice and out of order: an event is a hint, and CardOutcomes,
-RefundOutcomes and ClaimRecorder ask Stripe wherever an old one could mislead.
+RefundOutcomes and IssuerReportRecorder ask Stripe wherever an old one could mislead.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,8 +22,8 @@ from app.gateways.payments import (
     UnreadableObject,
 )
 from app.services.card_outcomes import CardOutcomes
-from app.services.claims import ClaimRecorder
 from app.services.event_payments import EventPayments, Reference
+from app.services.issuer_reports import IssuerReportRecorder
 from app.services.refund_outcomes import RefundOutcomes
 
 SELLS_NOTHING: Final = OtherObject("checkout.session")
@@ -41,13 +41,13 @@ class EventHandlers:
         payments: EventPayments,
         outcomes: CardOutcomes,
         refunds: RefundOutcomes,
-        claims: ClaimRecorder,
+        issuer_reports: IssuerReportRecorder,
         gateway: PaymentGateway,
     ) -> None:
         self._payments = payments
         self._outcomes = outcomes
         self._refunds = refunds
-        self._claims = claims
+        self._issuer_reports = issuer_reports
         self._gateway = gateway
         self._handlers: Mapping[str, Handler] = {
             "payment_intent.succeeded": self.on_payment_intent,
@@ -143,20 +143,20 @@ class EventHandlers:
 
     async def on_dispute(self, event: EventSnapshot) -> bool:
         snapshot = _expect(event, DisputeSnapshot)
-        payment = await self._find_claimed(event, snapshot.stripe_payment_intent_id)
+        payment = await self._find_reported(event, snapshot.stripe_payment_intent_id)
         if payment is None:
             return False
         ask = self._gateway.retrieve_dispute
-        await self._claims.observe(payment, snapshot.dispute, ask=ask)
+        await self._issuer_reports.observe(payment, snapshot.dispute, ask=ask)
         return True
 
     async def on_early_fraud_warning(self, event: EventSnapshot) -> bool:
         snapshot = _expect(event, FraudWarningSnapshot)
-        payment = await self._find_claimed(event, snapshot.stripe_payment_intent_id)
+        payment = await self._find_reported(event, snapshot.stripe_payment_intent_id)
         if payment is None:
             return False
         ask = self._gateway.retrieve_early_fraud_warning
-        await self._claims.observe(payment, snapshot.warning, ask=ask)
+        await self._issuer_reports.observe(payment, snapshot.warning, ask=ask)
         return True
 
     async def _find_by_session(
@@ -169,7 +169,7 @@ class EventHandlers:
         )
         return await self._payments.find(event, reference)
 
-    async def _find_claimed(
+    async def _find_reported(
         self, event: EventSnapshot, stripe_payment_intent_id: str | None
     ) -> Payment | None:
         reference = Reference(stripe_payment_intent_id=stripe_payment_intent_id)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.payments import ElementsDetails, Payment, PaymentFlow
+from app.domain.payments import ElementsDetails, Payment, PaymentFlow, PaymentStatus
 from app.errors import PaymentDeclined, PaymentNotConfirmable, ValidationFailed
 from app.gateways.payments import (
     CancellationReason,
@@ -76,6 +76,21 @@ class IntentService(CardFlow[IntentSnapshot]):
             payment_id, PaymentFlow.PAYMENT_INTENT, purchase, amount=amount, elements=details
         )
         return await self._open(payment, is_repeat=is_repeat)
+
+    async def present_action(self, caller: Caller, payment_id: str) -> Opened[IntentSnapshot]:
+        """A payment that was confirmed before, for a shopper who is to act on it now: 3-D Secure, a
+        voucher that is to be shown again, or another attempt.
+
+        Raises PaymentNotConfirmable when there is nothing left to do.
+        """
+        payment = await self._lookup.get(caller, payment_id)
+        if payment.status is not PaymentStatus.PROCESSING:
+            payment.require_payable()
+        intent = await self._retrieve(payment.stripe_payment_intent_id or "")
+        payment = await self._observe(payment, intent, cause="confirm-payment")
+        if intent.status != IntentStatus.REQUIRES_ACTION:
+            payment.require_payable()
+        return Opened(payment, intent)
 
     async def confirm(
         self,
@@ -176,11 +191,15 @@ class IntentService(CardFlow[IntentSnapshot]):
     async def _follow_up(self, payment: Payment, snapshot: IntentSnapshot) -> Payment:
         return await self._observe(payment, snapshot, cause="reconciler")
 
+    def _is_open(self, snapshot: IntentSnapshot) -> bool:
+        """Stripe might cancel one that is processing ("in rare cases"), but the shopper has paid as
+        far as they can tell: https://docs.stripe.com/api/payment_intents/cancel
+        """
+        return snapshot.status not in (
+            IntentStatus.PROCESSING,
+            IntentStatus.SUCCEEDED,
+            IntentStatus.CANCELED,
+        )
+
     def _may_be_abandoned(self, snapshot: IntentSnapshot) -> bool:
         return snapshot.may_be_abandoned(self._clock())
-
-    def _is_at_the_bank(self, snapshot: IntentSnapshot) -> bool:
-        return snapshot.status == IntentStatus.PROCESSING
-
-    def _require_open(self, payment: Payment, snapshot: IntentSnapshot) -> None:
-        """A PaymentIntent takes further attempts until it is paid or canceled."""

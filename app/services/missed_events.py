@@ -57,7 +57,7 @@ class MissedEvents:
             )
             # Oldest first, as they would have come.
             missed = [event for event in reversed(page) if event.stripe_event_id in unknown]
-            await batches.each("missed_event", missed, self._ingest)
+            await batches.each("missed_event", missed, self._ingest, id_of=_id_of)
             if await self._events.list_unknown(sorted(unknown)):
                 return
         await self._locks.move_cursor(CURSOR, started)
@@ -71,3 +71,7 @@ class MissedEvents:
         now = self._clock()
         first = await self._payments.find_first_creation()
         return max(first, now - STRIPE_RETENTION) if first else now
+
+
+def _id_of(event: EventSnapshot) -> str:
+    return event.stripe_event_id

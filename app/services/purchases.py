@@ -47,7 +47,7 @@ _FIELDS_FROM_CALLERS: Final = {
 CREDITS_LIMIT: Final = 100_000_000
 
 _FREE_CART: Final = (
-    "A cart that costs nothing cannot be paid; give the books away without a payment."
+    "This cart costs nothing, so there is nothing to pay; the books can be given away."
 )
 
 

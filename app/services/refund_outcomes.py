@@ -31,7 +31,7 @@ class RefundOutcomes:
         self, payment: Payment, snapshot: RefundSnapshot, *, cause: str, is_current: bool
     ) -> Payment:
         """Unless ``is_current`` (Stripe was just asked), Stripe is asked for the amount of a refund
-        that is not recorded: an event may be in the words of another API version.
+        that is not recorded: an event may be in the format of another API version.
 
         Raises EventNotYetApplicable while our own pending refunds reserve what Stripe gave back.
         """

@@ -5,6 +5,7 @@ from typing import Final
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
+from app.domain.money import display
 from app.domain.payments import Payment, PaymentMethod
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import (
@@ -127,7 +128,8 @@ class RefundService:
             return PaymentNotRefundable("Nothing remains to be refunded.")
         if refund.amount > payment.refundable_amount:
             return RefundExceedsRemaining(
-                f"{payment.refundable_amount} of {payment.amount} remain.",
+                f"{display(payment.refundable_amount, payment.currency)} of "
+                f"{display(payment.amount, payment.currency)} remain.",
                 remaining=payment.refundable_amount,
             )
         return _refusal_of(refund)
@@ -140,13 +142,13 @@ def _is_about_what_remains(refused: StripeRefused) -> bool:
 _DISPUTED: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
 _REFUSALS: Final = {
     "balance_insufficient": "The balance at Stripe does not cover this refund. Add funds, then "
-    "refund again with a new Idempotency-Key.",
+    "make the refund again.",
     "charge_expired_for_refund": "Stripe no longer refunds this payment because it is too old. "
     "Return the money another way.",
     "charge_not_refundable": "Stripe does not refund payments made with this payment method. "
     "Return the money another way.",
     "insufficient_funds": "The balance at Stripe does not cover this refund. Add funds, then "
-    "refund again with a new Idempotency-Key.",
+    "make the refund again.",
     "resource_missing": "Stripe does not have this payment.",
 }
 """Why Stripe refuses a refund for good: https://docs.stripe.com/error-codes"""
@@ -158,8 +160,15 @@ def _refusal_of(refund: Refund) -> PaymentServiceError:
     if reason == UserNotFound.code:
         return UserNotFound("The user to whom the credits belong no longer exists.")
     if reason in _DISPUTED:
-        return PaymentNotRefundable("The payment is disputed at the shopper's bank.")
-    detail = _REFUSALS.get(reason, f"Stripe refused this refund ({reason}).")
+        return PaymentNotRefundable(
+            "The payment is disputed at the shopper's bank. "
+            "Answer the dispute in Stripe's Dashboard instead.",
+            reason=reason,
+            refund_id=refund.refund_id,
+        )
+    detail = _REFUSALS.get(
+        reason, f"Stripe refused this refund ({reason}). Look at the payment in Stripe's Dashboard."
+    )
     return RefundRefused(detail, reason=reason, refund_id=refund.refund_id)
 
 

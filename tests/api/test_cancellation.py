@@ -191,6 +191,15 @@ async def test_stripes_silence_leaves_the_payment_open_and_the_repeat_closes_it(
     assert ok(await cancel(shop, created["payment_id"], key="close-1"))["status"] == "canceled"
 
 
+async def test_a_refusal_that_says_nothing_of_the_payment_is_no_answer(shop: Shop) -> None:
+    created = await shop.create_intent()
+    shop.stripe.faults.add("error_before", path="/cancel$", status=400, code="some_code")
+
+    refused(await cancel(shop, created["payment_id"], key="close-1"), 502, "stripe_error")
+
+    assert ok(await cancel(shop, created["payment_id"], key="close-1"))["status"] == "canceled"
+
+
 async def test_an_answer_lost_at_stripe_is_made_up_for_by_its_event(shop: Shop) -> None:
     created = await shop.create_intent()
     shop.stripe.faults.add("drop_after", path="/cancel$", times=3)

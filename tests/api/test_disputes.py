@@ -11,7 +11,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from app.domain.claims import Dispute
+from app.domain.issuer_reports import Dispute
 from app.gateways.stripe import StripeGateway
 from tests.support.shop import GIVE_UP, Shop, ok, refused
 

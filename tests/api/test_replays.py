@@ -56,7 +56,7 @@ async def test_what_was_closed_at_stripe_is_not_handed_out_again(
 
     assert problem["payment_status"] == "canceled"
     assert problem["payment_id"] == created["payment_id"]
-    assert "new Idempotency-Key" in problem["detail"]
+    assert "start again" in problem["detail"]
     assert (await shop.payment(created["payment_id"]))["status"] == "canceled"
 
 
@@ -155,6 +155,23 @@ async def test_a_confirmation_that_asked_for_3d_secure_is_not_repeated_once_it_i
     problem = refused(again, 409, "payment_not_confirmable")
     assert problem["payment_status"] == "succeeded"
     assert problem["order_id"] == (await shop.orders())[0]["order_id"]
+
+
+async def test_a_confirmation_with_a_voucher_is_repeated_with_the_secret_that_shows_it(
+    shop: Shop,
+) -> None:
+    body = {"user_id": "user_123", "amount": 2000, "currency": "mxn"}
+    created = ok(await shop.post("/create-payment-intent", body))
+    asked = ok(await shop.confirm(created, "pm_oxxo", key="try-1"))
+    assert asked["status"] == "processing"
+
+    assert ok(await shop.confirm(created, "pm_oxxo", key="try-1")) == asked
+
+    shop.stripe.settle(created["payment_intent_id"], "succeeded")
+    problem = refused(
+        await shop.confirm(created, "pm_oxxo", key="try-1"), 409, "payment_not_confirmable"
+    )
+    assert problem["payment_status"] == "succeeded"
 
 
 async def test_a_confirmation_that_was_paid_is_repeated_as_it_was(shop: Shop) -> None:

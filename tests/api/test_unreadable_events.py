@@ -201,7 +201,7 @@ UNREADABLE: Final[dict[str, tuple[str, Path, Any, str]]] = {
         "payment_intent.succeeded",
         ("data", "object", "id"),
         {"id": "pi_1"},
-        "id is not a text",
+        "id is not a string",
     ),
     "a dispute of a time to come": (
         "charge.dispute.created",
@@ -219,7 +219,7 @@ UNREADABLE: Final[dict[str, tuple[str, Path, Any, str]]] = {
         "charge.dispute.created",
         ("data", "object", "reason"),
         "\ud800",
-        "reason is not Unicode",
+        "reason is not valid Unicode",
     ),
     "a session of no mode": (
         "checkout.session.completed",

@@ -411,7 +411,7 @@ async def test_free_cart_is_refused_with_the_way_out(untouched: Shop, path: str)
     body = {"user_id": "user_123", "items": [book(price_cents=0, credits=0)]}
     problem = refused(await untouched.post(path, body), 422, "amount_too_small")
     assert problem["detail"] == (
-        "A cart that costs nothing cannot be paid; give the books away without a payment."
+        "This cart costs nothing, so there is nothing to pay; the books can be given away."
     )
     assert problem["minimum"] == (50 if path in BY_CARD else 1)
 

@@ -137,6 +137,9 @@ def may_be_paid_with(world: World, request: Request, reply: Reply) -> bool:
     payment = world.collection("payments").find_one({"_id": reply.body["payment_id"]})
     if payment is None or payment["flow"] == "credits":
         return True
+    if request.path == "/confirm-payment" and payment["status"] == "processing":
+        intent_id = payment["stripe_payment_intent_id"]
+        return world.stripe.payment_intents.named(intent_id).status == "requires_action"
     if payment["status"] not in ("pending", "failed") or payment.get("review") is not None:
         return False
     if payment["flow"] == "checkout_session":

@@ -37,12 +37,12 @@ from app.services import refund_outcomes
 from app.services.card_flow import Opened
 from app.services.card_outcomes import CardOutcomes
 from app.services.checkout import CheckoutService
-from app.services.claims import ClaimRecorder
 from app.services.credits import ABANDONED, CreditsService
 from app.services.event_handlers import EventHandlers
 from app.services.fulfilment import FulfilmentService
 from app.services.inbox import Inbox
 from app.services.intents import IntentService
+from app.services.issuer_reports import IssuerReportRecorder
 from app.services.missed_events import CURSOR, MissedEvents
 from app.services.payment_writer import PaymentWriter
 from app.services.refund_making import RefundMaker
@@ -663,23 +663,23 @@ def a_dispute_is_what_the_last_event_says(patch: pytest.MonkeyPatch) -> None:
     async def observe(self: Any, payment: Payment, told: Any, *, ask: Any) -> None:
         await self._writer.apply(
             payment,
-            lambda known: known.record_claim(
+            lambda known: known.record_issuer_report(
                 told, instead_of=known.recorded(told), now=self._clock()
             ),
         )
 
-    patch.setattr(ClaimRecorder, "observe", observe)
+    patch.setattr(IssuerReportRecorder, "observe", observe)
 
 
 @mutation("4", every_schedule_of("a_dispute_is_decided_while_it_is_recorded"))
 def a_slow_answer_about_a_dispute_is_recorded_all_the_same(patch: pytest.MonkeyPatch) -> None:
-    whole = Payment.record_claim
+    whole = Payment.record_issuer_report
 
     def record(self: Any, claim: Any, *, instead_of: Any, now: Any) -> Payment:
         recorded: Payment = whole(self, claim, instead_of=self.recorded(claim), now=now)
         return recorded
 
-    patch.setattr(Payment, "record_claim", record)
+    patch.setattr(Payment, "record_issuer_report", record)
 
 
 @mutation("1 3 4", dying_in("reconcile", at="webhook_events"))

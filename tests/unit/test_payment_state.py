@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.claims import Dispute, FraudWarning
 from app.domain.ids import order_id_of
+from app.domain.issuer_reports import Dispute, FraudWarning
 from app.domain.orders import OrderStatus
 from app.domain.payments import (
     ATTEMPTS_LIMIT,
@@ -660,7 +660,7 @@ def _dispute(status: str, *, id: str = "du_1") -> Dispute:
 
 
 def _recorded(known: Payment, claim: Dispute | FraudWarning) -> Payment:
-    return known.record_claim(claim, instead_of=known.recorded(claim), now=LATER)
+    return known.record_issuer_report(claim, instead_of=known.recorded(claim), now=LATER)
 
 
 def test_a_dispute_has_the_state_that_was_recorded_last() -> None:
@@ -682,19 +682,21 @@ def test_a_claim_is_recorded_only_in_place_of_what_its_worker_saw() -> None:
     moved_on = _recorded(seen, _dispute("won"))
     slow = _dispute("under_review")
     for instead_of in (None, seen.disputes[0]):
-        late = moved_on.record_claim(slow, instead_of=instead_of, now=LATER)
+        late = moved_on.record_issuer_report(slow, instead_of=instead_of, now=LATER)
         assert late is moved_on
 
 
 def test_a_state_that_came_back_is_not_the_one_that_its_worker_saw() -> None:
     seen = _recorded(paid(), _dispute("needs_response"))
-    again = seen.record_claim(_dispute("under_review"), instead_of=seen.disputes[0], now=LATER)
-    again = again.record_claim(
+    again = seen.record_issuer_report(
+        _dispute("under_review"), instead_of=seen.disputes[0], now=LATER
+    )
+    again = again.record_issuer_report(
         _dispute("needs_response"),
         instead_of=again.disputes[0],
         now=LATER + timedelta(milliseconds=1),
     )
-    slow = again.record_claim(_dispute("won"), instead_of=seen.disputes[0], now=LATER)
+    slow = again.record_issuer_report(_dispute("won"), instead_of=seen.disputes[0], now=LATER)
     assert slow is again
 
 

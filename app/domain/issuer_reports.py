@@ -1,4 +1,4 @@
-"""What a cardholder or an issuer has against a payment: disputes and early fraud warnings."""
+"""What the issuer of a card reports about a payment: disputes and early fraud warnings."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 class Dispute:
     """https://docs.stripe.com/api/disputes/object"""
 
-    kept_in: ClassVar = "disputes"
+    kept_in: ClassVar[str] = "disputes"
 
     stripe_dispute_id: str
     status: str
@@ -31,7 +31,7 @@ class FraudWarning:
     https://docs.stripe.com/api/radar/early_fraud_warnings/object
     """
 
-    kept_in: ClassVar = "fraud_warnings"
+    kept_in: ClassVar[str] = "fraud_warnings"
 
     stripe_fraud_warning_id: str
     fraud_type: str
@@ -44,10 +44,10 @@ class FraudWarning:
         return self.stripe_fraud_warning_id
 
 
-Claim = TypeVar("Claim", bound=Dispute | FraudWarning)
-"""What a cardholder or an issuer has against a payment."""
+IssuerReport = TypeVar("IssuerReport", bound=Dispute | FraudWarning)
+"""Either of them."""
 
 
-def says_the_same(claim: Claim, other: Claim | None) -> bool:
-    """Whenever each of them was recorded."""
-    return other is not None and replace(claim, updated_at=other.updated_at) == other
+def says_the_same(report: IssuerReport, other: IssuerReport | None) -> bool:
+    """Whether both say the same, apart from ``updated_at``."""
+    return other is not None and replace(report, updated_at=other.updated_at) == other

@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 
-from app.domain.claims import Claim, says_the_same
 from app.domain.clock import Clock
+from app.domain.issuer_reports import IssuerReport, says_the_same
 from app.domain.payments import Payment
 from app.gateways.payments import StripeObjectMissing
 from app.services.payment_writer import PaymentWriter
 
 
-class ClaimRecorder:
+class IssuerReportRecorder:
     def __init__(self, writer: PaymentWriter, *, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock
 
     async def observe(
-        self, payment: Payment, told: Claim, *, ask: Callable[[str], Awaitable[Claim]]
+        self, payment: Payment, told: IssuerReport, *, ask: Callable[[str], Awaitable[IssuerReport]]
     ) -> None:
         """Records what Stripe says of it now, unless the event tells what is recorded already.
 
@@ -40,12 +40,14 @@ class ClaimRecorder:
                 present = told
             payment = await self._writer.apply(
                 payment,
-                partial(_record, claim=present, instead_of=known, now=self._clock()),
+                partial(_record, report=present, instead_of=known, now=self._clock()),
             )
             known = payment.recorded(told)
             if says_the_same(present, known):
                 return
 
 
-def _record(payment: Payment, claim: Claim, instead_of: Claim | None, now: datetime) -> Payment:
-    return payment.record_claim(claim, instead_of=instead_of, now=now)
+def _record(
+    payment: Payment, report: IssuerReport, instead_of: IssuerReport | None, now: datetime
+) -> Payment:
+    return payment.record_issuer_report(report, instead_of=instead_of, now=now)
