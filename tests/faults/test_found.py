@@ -36,7 +36,7 @@ async def test_refund_of_ours_is_not_taken_for_one_from_the_dashboard() -> None:
             {"$set": {"refunds": [made | unsettled], "status": "succeeded"}},
         )
 
-        payment = await services.refunds.observe_all(as_it_was, cause="test")
+        payment = await services.refunds._outcomes.observe_all(as_it_was, cause="test")
 
         assert [(each.refund_id, each.status) for each in payment.refunds] == [
             (made["refund_id"], "succeeded")
