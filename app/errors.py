@@ -4,7 +4,7 @@
     ├── BadRequest (400)            InvalidJson, InvalidSignature, LivemodeMismatch,
     │                               NotAStripeEvent, UnsupportedEventPayload
     ├── Unauthenticated (401)
-    ├── PaymentDeclined, InsufficientCredits (402)
+    ├── CardDeclined, InsufficientCredits (402)
     ├── Forbidden (403)
     ├── NotFound (404)              PaymentNotFound, UserNotFound, CheckoutSessionNotFound
     ├── Conflict (409)              IdempotencyKeyInUse, PaymentNotConfirmable,
@@ -108,7 +108,7 @@ class Forbidden(PaymentServiceError):
     title = "Not allowed"
 
 
-class PaymentDeclined(PaymentServiceError):
+class CardDeclined(PaymentServiceError):
     """The card was declined. Facts: ``decline_code``, ``payment_id``. The payment may be tried
     again.
     """

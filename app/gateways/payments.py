@@ -206,7 +206,7 @@ class EventSnapshot:
         return f"{self.type} {self.stripe_event_id}"
 
 
-class CardDeclined(Exception):
+class AttemptDeclined(Exception):
     """A definitive decline of one attempt. ``intent`` is the PaymentIntent after it."""
 
     def __init__(self, failure: Failure, intent: IntentSnapshot | None) -> None:
@@ -244,7 +244,7 @@ CancellationReason = Literal["abandoned", "requested_by_customer"]
 
 class PaymentGateway(Protocol):
     """Every POST carries an idempotency key derived from our own records, so that it can be
-    repeated after a crash. Raises CardDeclined, StripeRefused, or a DependencyFailure (outcome
+    repeated after a crash. Raises AttemptDeclined, StripeRefused, or a DependencyFailure (outcome
     unknown).
     """
 

@@ -28,8 +28,8 @@ from app.errors import (
     StripeUnavailable,
 )
 from app.gateways.payments import (
+    AttemptDeclined,
     CancellationReason,
-    CardDeclined,
     EventSnapshot,
     IntentSnapshot,
     RefundSnapshot,
@@ -73,7 +73,7 @@ _LIMIT: Final = re.compile(
     r"Amount must be (?:at least|no more than) \D*(?P<figure>\d[\d,]*\.\d{2,3}|\d+(?= cents))\b"
 )
 
-_SPECIAL_REFUSALS: Final = (CardDeclined, AmountTooSmall, AmountTooLarge)
+_SPECIAL_REFUSALS: Final = (AttemptDeclined, AmountTooSmall, AmountTooLarge)
 
 _SDK_RETRIES: Final = 2
 _RATE_LIMIT_RETRIES: Final = 3
@@ -202,7 +202,7 @@ class StripeGateway:
                 ),
                 # One key for each attempt: Stripe replays a decline to the same key for a day.
                 key=f"confirm:{confirmation_id}",
-                expected=(CardDeclined,),
+                expected=(AttemptDeclined,),
             )
         )
 
@@ -493,7 +493,7 @@ def translate_error(error: BaseException) -> Exception | None:
     """
     match error:
         case stripe.CardError():
-            return CardDeclined(_failure_of(error), _intent_of(error))
+            return AttemptDeclined(_failure_of(error), _intent_of(error))
         case stripe.RateLimitError():
             return StripeUnavailable("Stripe is busy; please try again.", retry_after=5)
         case stripe.IdempotencyError():

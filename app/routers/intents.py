@@ -8,8 +8,8 @@ from app.domain.ids import ATTEMPT_PREFIX, PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
+    CardDeclined,
     InvalidAmountForCurrency,
-    PaymentDeclined,
     PaymentNotConfirmable,
     PaymentNotFound,
     UnsupportedCurrency,
@@ -72,7 +72,7 @@ async def create_payment_intent(
     "/confirm-payment",
     response_model=ConfirmPaymentReply,
     responses=problem_responses(
-        *POSTED, *ASKS_STRIPE, PaymentDeclined, PaymentNotFound, PaymentNotConfirmable
+        *POSTED, *ASKS_STRIPE, CardDeclined, PaymentNotFound, PaymentNotConfirmable
     ),
 )
 async def confirm_payment(

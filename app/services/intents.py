@@ -6,10 +6,10 @@ from datetime import datetime
 from app.domain.callers import Caller
 from app.domain.clock import Clock
 from app.domain.payments import ElementsDetails, Payment, PaymentFlow, PaymentStatus
-from app.errors import PaymentDeclined, PaymentNotConfirmable, ValidationFailed
+from app.errors import CardDeclined, PaymentNotConfirmable, ValidationFailed
 from app.gateways.payments import (
+    AttemptDeclined,
     CancellationReason,
-    CardDeclined,
     IntentSnapshot,
     IntentStatus,
     PaymentGateway,
@@ -102,7 +102,7 @@ class IntentService(CardFlow[IntentSnapshot]):
     ) -> Confirmation:
         """Makes one attempt with ``payment_method``, or without one reports what Stripe says now.
 
-        Raises PaymentDeclined (the payment can be tried again with another payment method), or
+        Raises CardDeclined (the payment can be tried again with another payment method), or
         StripeTimeout and StripeFailed when the outcome is not known: it will be settled later.
         """
         payment = await self._lookup.get_by_payment_intent(caller, stripe_payment_intent_id)
@@ -145,13 +145,13 @@ class IntentService(CardFlow[IntentSnapshot]):
                 payment_method=payment_method,
                 confirmation_id=confirmation_id,
             )
-        except CardDeclined as declined:
+        except AttemptDeclined as declined:
             if declined.intent is not None:
                 # Not called current: Stripe replays a decline to the same key for a day.
                 await self._outcomes.observe_intent(
                     payment, declined.intent, cause="confirm-payment", is_current=False
                 )
-            raise PaymentDeclined(
+            raise CardDeclined(
                 declined.failure.message,
                 decline_code=declined.failure.public_decline_code,
                 payment_id=payment.payment_id,

@@ -15,7 +15,7 @@ from app.errors import (
     StripeTimeout,
     StripeUnavailable,
 )
-from app.gateways.payments import CardDeclined, StripeObjectMissing, StripeRefused
+from app.gateways.payments import AttemptDeclined, StripeObjectMissing, StripeRefused
 from app.gateways.stripe import translate_error
 
 # What the SDK has for API v2 and for verifying signatures cannot come from a call of ours. Such a
@@ -46,7 +46,7 @@ CLASSIFIED: Final[dict[type[stripe.StripeError], type[Exception]]] = {
     stripe.APIConnectionError: StripeFailed,
     stripe.APIError: StripeFailed,
     stripe.AuthenticationError: StripeFailed,
-    stripe.CardError: CardDeclined,
+    stripe.CardError: AttemptDeclined,
     stripe.IdempotencyError: StripeFailed,
     stripe.InvalidRequestError: StripeRefused,
     stripe.PermissionError: StripeFailed,
@@ -204,7 +204,7 @@ def test_decline_keeps_code_decline_code_message_and_intent() -> None:
         json_body={"error": {**details, "payment_intent": intent}},
     )
     declined = translate_error(error)
-    assert isinstance(declined, CardDeclined)
+    assert isinstance(declined, AttemptDeclined)
     assert declined.failure.code == "card_declined"
     assert declined.failure.decline_code == "insufficient_funds"
     assert declined.failure.message == "Your card has insufficient funds."
@@ -216,7 +216,7 @@ def test_decline_keeps_code_decline_code_message_and_intent() -> None:
 def test_decline_with_a_body_of_another_shape_is_still_a_decline(body: Any) -> None:
     error = instance(stripe.CardError, message=None, http_status=402, json_body=body)
     declined = translate_error(error)
-    assert isinstance(declined, CardDeclined)
+    assert isinstance(declined, AttemptDeclined)
     assert declined.intent is None
     assert declined.failure.code == "card_declined"
     assert declined.failure.message == "Your card was declined."

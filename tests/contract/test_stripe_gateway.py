@@ -34,7 +34,7 @@ from app.domain.payments import (
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import DependencyFailure, StripeFailed, StripeNotConfigured, StripeTimeout
 from app.gateways.payments import (
-    CardDeclined,
+    AttemptDeclined,
     IntentSnapshot,
     PaymentGateway,
     StripeObjectMissing,
@@ -354,7 +354,7 @@ async def test_decline_comes_with_its_codes_and_the_intent_after_it(
     gateway: PaymentGateway, payment_method: str, code: str, decline_code: str | None
 ) -> None:
     intent: IntentSnapshot = await create(gateway)
-    with pytest.raises(CardDeclined) as raised:
+    with pytest.raises(AttemptDeclined) as raised:
         await gateway.confirm_payment_intent(
             intent.stripe_payment_intent_id,
             payment_method=payment_method,

@@ -22,7 +22,7 @@ from app.domain.payments import CheckoutDetails, Payment, PaymentFlow, PaymentSt
 from app.domain.refunds import Refund, RefundStatus
 from app.errors import AmountTooSmall, StripeFailed
 from app.gateways.payments import (
-    CardDeclined,
+    AttemptDeclined,
     IntentSnapshot,
     PaymentGateway,
     StripeObjectMissing,
@@ -153,7 +153,7 @@ async def test_declined_card_says_why_and_another_card_pays(
     stripe: PaymentGateway, payment_method: str, code: str, decline_code: str | None
 ) -> None:
     intent = await stripe.create_payment_intent(payment())
-    with pytest.raises(CardDeclined) as declined:
+    with pytest.raises(AttemptDeclined) as declined:
         await confirm(stripe, intent, payment_method)
     failure = declined.value.failure
     assert failure.code == code
@@ -289,7 +289,7 @@ async def test_the_same_attempt_twice_is_one_decline(stripe: PaymentGateway) -> 
     intent = await stripe.create_payment_intent(payment())
     seen = []
     for _ in range(2):
-        with pytest.raises(CardDeclined) as declined:
+        with pytest.raises(AttemptDeclined) as declined:
             await stripe.confirm_payment_intent(
                 intent.stripe_payment_intent_id,
                 payment_method="pm_card_visa_chargeDeclined",
