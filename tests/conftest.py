@@ -1,5 +1,8 @@
 """Fixtures that every folder may use."""
 
+import functools
+import gc
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,6 +10,14 @@ import pytest
 
 from tests.support.shop import Shop, ShopOptions, open_shop
 from tests.support.store import SERVER_URL
+
+ssl.create_default_context = functools.cache(ssl.create_default_context)
+"""Reading the certificates takes longer than most tests, whose Stripe clients each do it anew."""
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: the collector need not walk it again and again."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
