@@ -10,7 +10,7 @@ from tests.faults.crashes import Case
 from tests.faults.flows import FLOWS
 from tests.support.store import only_embedded
 
-OF_EACH_KIND = sampled(12, 32, on_a_server=5)
+OF_EACH_KIND = sampled(16, 32, on_a_server=5)
 
 pytestmark = pytest.mark.timeout(600)
 

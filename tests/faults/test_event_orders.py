@@ -11,7 +11,7 @@ from tests.support.store import SERVER_URL
 pytestmark = pytest.mark.timeout(600)
 
 
-@sampled(12, 30, on_a_server=6)
+@sampled(16, 30, on_a_server=6)
 @pytest.mark.parametrize("life", orders.LIVES)
 async def test_payment_ends_the_same_in_whatever_order_its_events_come(
     life: str, sample: slice
