@@ -19,7 +19,7 @@ FAULTS_ARGS ?=
 LINTED := .
 TYPED := app stripe_sandbox main.py sandbox_mode.py scripts
 
-.PHONY: help install run test test-mongodb test-stripe-mock test-stripe faults check lint types format coverage lock image-check clean
+.PHONY: help install run test test-all test-mongodb test-stripe-mock test-stripe faults check lint types format coverage lock image-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,12 +32,18 @@ $(STAMP): requirements-dev.lock
 run: $(STAMP) ## Serve with the Stripe sandbox and the embedded store (PORT=8004 by default)
 	@$(BIN)/python main.py --sandbox
 
-# A file is one worker's, because fixtures that start a program or a browser are shared in it. A narrowed run
-# stays in this process, where a debugger can be used.
-ALL_AT_ONCE := -n auto --dist loadfile
+# A process for each processor; one that is done takes over tests from another. They stay in their order, so that
+# a file's programs and browser are seldom started twice.
+ALL_AT_ONCE := -n auto --dist worksteal
 # On our sandbox and the embedded store, whatever the other suites find in the environment.
-test: $(STAMP) ## The whole test suite; PYTEST_ARGS="-k refund -x" narrows it
-	env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(ALL_AT_ONCE))
+OFFLINE := env -u STRIPE_TEST_KEY -u TEST_MONGODB_URL $(BIN)/python -m pytest
+
+# A narrowed run has the slow tests that it names, and stays in one process, where a debugger can be used.
+test: $(STAMP) ## The tests for every change; PYTEST_ARGS="-k refund -x" narrows them
+	$(OFFLINE) $(or $(PYTEST_ARGS),$(ALL_AT_ONCE) -m 'not slow')
+
+test-all: $(STAMP) ## These and the slow tests: packaging, whole programs, more faults
+	$(OFFLINE) $(ALL_AT_ONCE) $(PYTEST_ARGS)
 
 test-mongodb: $(STAMP) ## The integration, api and fault tests on a real database server
 	$(BIN)/python scripts/test_mongodb.py $(if $(IF_ANY),--if-any) $(PYTEST_ARGS)

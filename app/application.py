@@ -5,17 +5,16 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi_offline import FastAPIOffline
-from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from app import __version__
 from app.auth import CallerVerifier
 from app.dependencies import DatabaseConnector, open_services
 from app.domain.clock import Clock, utc_now
 from app.gateways.stripe import StripeConnector, connect_stripe
-from app.metrics import CONTENT_TYPE, Metrics
+from app.metrics import Metrics
 from app.middleware import ErrorBoundaryMiddleware, RequestContextMiddleware
 from app.observability import get_logger
 from app.problems import install_problem_handlers
@@ -29,9 +28,9 @@ from app.routers import (
     intents,
     payments,
     refunds,
+    root,
     webhooks,
 )
-from app.routers.health import SERVICE_NAME
 from app.settings import Settings
 
 EXPOSED_HEADERS: Final = ["Idempotent-Replayed", "Retry-After", "X-Request-ID"]
@@ -46,6 +45,14 @@ Amounts are integers in the currency's smallest unit, times are UTC. Every failu
 """
 
 log = get_logger(__name__)
+
+_ROUTES: Final = APIRouter()
+"""Made once a process: what differs between applications is in their ``state``. FastAPI's caches
+keep every endpoint, so an endpoint that is a closure would keep its whole application alive.
+"""
+_ROUTES.include_router(root.router)
+for _module in (health, config, intents, checkout, credits, payments, refunds, webhooks):
+    _ROUTES.include_router(_module.router, prefix=BASE_PATH)
 
 
 def create_app(
@@ -76,14 +83,13 @@ def create_app(
                 yield
         log.info("service.stopped")
 
-    # With the description's page and its scripts from here: it is read without the internet too.
-    build = FastAPIOffline if settings.serves_docs else FastAPI
-    app = build(
+    app = FastAPI(
         title="Audiobooker payment service",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url="/docs" if settings.serves_docs else None,
+        routes=[*_ROUTES.routes, *(root.docs_router.routes if settings.serves_docs else ())],
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
         # A redirect would name this service's own path, which is another one behind the API proxy.
@@ -92,6 +98,7 @@ def create_app(
         telemetry={"logs": False},
     )
     app.state.settings = settings
+    app.state.metrics = metrics
     app.state.caller_verifier = CallerVerifier(settings)
 
     app.add_middleware(ErrorBoundaryMiddleware, max_body_bytes=settings.max_body_bytes)
@@ -106,25 +113,8 @@ def create_app(
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
     install_problem_handlers(app)
 
-    for module in (health, config, intents, checkout, credits, payments, refunds, webhooks):
-        app.include_router(module.router, prefix=BASE_PATH)
-
-    @app.head("/", include_in_schema=False)
-    @app.get("/", include_in_schema=False)
-    async def banner() -> Response:
-        return JSONResponse(
-            {
-                "service": SERVICE_NAME,
-                "version": __version__,
-                "docs": "/docs" if settings.serves_docs else None,
-                "health": f"{BASE_PATH}/health/",
-            }
-        )
-
-    @app.get("/metrics", include_in_schema=False)
-    async def exposition() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
-
+    if settings.serves_docs:
+        app.mount(root.DOCS_FILES_PATH, StaticFiles(directory=root.DOCS_FILES))
     return app
 
 

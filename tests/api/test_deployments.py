@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,8 +15,9 @@ from app.application import create_app
 from app.metrics import STRIPE_EVENT_TYPES
 from app.repositories.database import PAYMENTS_DATABASE, Commands, Databases, connect
 from app.repositories.locks import LockRepository
+from app.routers import BASE_PATH
 from app.settings import Settings
-from tests.support.shop import Shop, ShopOptions, ok, refused, settings_of
+from tests.support.shop import Shop, ShopOptions, ok, open_shop, refused, settings_of
 from tests.support.store import own_store, removed_afterwards
 
 # Stripe sends nothing by itself: each test delivers what it is about.
@@ -220,3 +223,14 @@ async def test_instances_that_start_at_once_have_one_name(shop: Shop) -> None:
     names = await asyncio.gather(*(each.deployment_name() for each in repositories))
     assert len(set(names)) == 1
     assert 1 <= len(names[0]) <= 64
+
+
+async def test_application_that_is_closed_is_freed() -> None:
+    """A thousand tests make one each, and whatever caches its routes would keep its stores too."""
+    async with open_shop(ShopOptions()) as shop:
+        for path in ("/", "/metrics", "/docs", "/openapi.json", f"{BASE_PATH}/health/"):
+            assert (await shop.client.get(path)).status_code == 200
+        closed = weakref.ref(shop.app)
+    del shop
+    gc.collect()
+    assert closed() is None

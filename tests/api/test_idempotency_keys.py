@@ -264,6 +264,7 @@ async def test_request_that_was_never_understood_does_not_use_up_its_key(shop: S
 
 
 @pytest.mark.parametrize("fault", ["error_before", "drop_before", "lock_timeout"])
+@pytest.mark.usefixtures("quick_retries")
 async def test_failure_at_stripe_is_not_the_answer_for_ever(shop: Shop, fault: Any) -> None:
     times = 4 if fault == "lock_timeout" else 3
     broken = shop.stripe.faults.add(fault, path=INTENTS, times=times)

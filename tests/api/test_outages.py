@@ -379,6 +379,7 @@ async def test_stripe_failing_once_is_repeated_by_us_with_the_same_key(shop: Sho
 
 
 @pytest.mark.parametrize("kind", ["rate_limit", "lock_timeout"])
+@pytest.mark.usefixtures("quick_retries")
 async def test_busy_stripe_is_asked_again_by_us_with_the_same_key(shop: Shop, kind: Any) -> None:
     shop.stripe.faults.add(kind, path=INTENTS, times=2)
     created = ok(await shop.post("/create-payment-intent", CREATE))
@@ -386,6 +387,7 @@ async def test_busy_stripe_is_asked_again_by_us_with_the_same_key(shop: Shop, ki
     assert len(made(shop.stripe.payment_intents)) == 1
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_stripe_that_stays_busy_is_a_503_and_a_repeat_finishes(shop: Shop) -> None:
     busy = shop.stripe.faults.add("rate_limit", path=INTENTS, times=None)
     response = await shop.post("/create-payment-intent", CREATE, key=KEY)
@@ -422,6 +424,7 @@ async def test_connection_that_breaks_is_repeated_by_us_with_the_same_key(
     assert len(made(shop.stripe.payment_intents)) == 1
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_connection_that_keeps_breaking_is_a_502_and_a_repeat_finishes(shop: Shop) -> None:
     shop.stripe.faults.add("drop_before", path=INTENTS, times=None)
     response = await shop.post("/create-payment-intent", CREATE, key=KEY)
@@ -451,6 +454,7 @@ async def unreachable(shop_options: ShopOptions) -> AsyncIterator[Shop]:
         yield opened
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_unreachable_stripe_is_a_502_for_cards_and_nothing_to_credits(
     unreachable: Shop,
 ) -> None:

@@ -48,6 +48,8 @@ from stripe_sandbox import Sandbox, SandboxConfig, serve
 NOW: Final = datetime(2026, 11, 23, tzinfo=UTC)
 NO_RETRY: Final = {"Stripe-Should-Retry": "false"}
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 
 def settings_for(base: str, **fields: Any) -> Settings:
     return Settings(

@@ -7,7 +7,24 @@ import pytest
 from tests.faults import catalogue
 from tests.faults.crashes import Outcome
 from tests.faults.laboratory import listening
-from tests.support.store import OWN_STORES
+from tests.support.store import OWN_STORES, SERVER_URL
+
+
+def sampled(quick: int, whole: int, *, on_a_server: int) -> pytest.MarkDecorator:
+    """``sample``: the part to run of the cases of one kind, which chance has put in order.
+
+    ``make test`` runs the first ``quick``, ``make test-all`` adds the others up to ``whole``, and
+    the deep set has every case there is. A server differs from the embedded store in what its
+    commands do, not in where the service can be cut short: that takes fewer cases, and each costs
+    several times more.
+    """
+    if SERVER_URL is not None:
+        return pytest.mark.parametrize("sample", [slice(on_a_server)], ids=["server"])
+    samples = [
+        pytest.param(slice(quick), id="quick"),
+        pytest.param(slice(quick, whole), id="more", marks=pytest.mark.slow),
+    ]
+    return pytest.mark.parametrize("sample", samples)
 
 
 @pytest.fixture(autouse=True)

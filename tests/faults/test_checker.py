@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 async def test_mutation_is_caught(name: str) -> None:
     caught, count = await first_catch(MUTATIONS[name])

@@ -5,13 +5,12 @@ from random import Random
 import pytest
 
 from tests.faults import crashes
-from tests.faults.conftest import report
+from tests.faults.conftest import report, sampled
 from tests.faults.crashes import Case
 from tests.faults.flows import FLOWS
-from tests.support.store import as_many, only_embedded
+from tests.support.store import only_embedded
 
-SAMPLE = as_many(32, on_a_server=5)
-"""Cases of each kind and flow in the quick set; the deep set runs them all."""
+OF_EACH_KIND = sampled(16, 32, on_a_server=5)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -27,11 +26,12 @@ async def test_undisturbed_flow_keeps_every_promise(flow: str) -> None:
     assert outcome.act, "a flow without a step proves nothing"
 
 
+@OF_EACH_KIND
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_process_may_die_at_any_step(flow: str) -> None:
+async def test_process_may_die_at_any_step(flow: str, sample: slice) -> None:
     cases = list(await crashes.deaths(flow))
-    cases = Random(flow).sample(cases, min(SAMPLE, len(cases)))
-    await report([await crashes.run(case) for case in cases])
+    Random(flow).shuffle(cases)
+    await report([await crashes.run(case) for case in cases[sample]])
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -46,11 +46,12 @@ async def test_process_may_die_again_while_it_recovers(flow: str) -> None:
     await report(outcomes)
 
 
+@OF_EACH_KIND
 @pytest.mark.parametrize("flow", NUMBERED)
-async def test_any_step_may_fail(flow: str) -> None:
+async def test_any_step_may_fail(flow: str, sample: slice) -> None:
     cases = list(await crashes.faults(flow))
-    cases = Random(flow).sample(cases, min(SAMPLE, len(cases)))
-    await report([await crashes.run(case) for case in cases])
+    Random(flow).shuffle(cases)
+    await report([await crashes.run(case) for case in cases[sample]])
 
 
 async def test_steps_of_every_kind_are_found_by_recording() -> None:

@@ -29,6 +29,8 @@ from tests.support.programs import (
     started,
 )
 
+pytestmark = pytest.mark.slow
+
 MAIN: Final = str(ROOT / "main.py")
 WELCOME: Final = "Pay with credits:"
 
@@ -371,11 +373,16 @@ def test_pasted_line_leads_to_a_checkout_page_and_its_payment_comes_by_webhook(
     # Our own record, which only the webhook changes: Stripe is not asked for it.
     payment = eventually(f"{running.api}/payment/{created['payment_id']}", status="succeeded")
     assert payment["order_id"]
-    deliveries = httpx.get(f"{running.sandbox}/webhooks/deliveries").json()
-    assert any(
-        attempt["succeeded"] and attempt["type"] == "checkout.session.completed"
-        for attempt in deliveries["data"]
-    )
+    deadline = time.monotonic() + 15  # the payment is saved before the webhook is answered
+    while True:
+        deliveries = httpx.get(f"{running.sandbox}/webhooks/deliveries").json()
+        if any(
+            attempt["succeeded"] and attempt["type"] == "checkout.session.completed"
+            for attempt in deliveries["data"]
+        ):
+            break
+        assert time.monotonic() < deadline, deliveries
+        time.sleep(0.02)
 
 
 def test_shopper_comes_back_to_a_page_that_is_there_and_knows_the_session(

@@ -25,6 +25,7 @@ def run_one(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_browser_skips_them_with_the_reason(tmp_path: Path) -> None:
     done = run_one(tmp_path)
     assert done.returncode == pytest.ExitCode.OK, done.stdout
@@ -33,6 +34,7 @@ def test_a_machine_without_a_browser_skips_them_with_the_reason(tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_where_a_browser_is_required_its_absence_is_a_failure(tmp_path: Path) -> None:
     done = run_one(tmp_path, BROWSER_TESTS="required")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
@@ -43,4 +45,4 @@ def test_ci_installs_the_browser_and_requires_it() -> None:
     packages = re.search(r"^packages=\((.*?)^\)", script, re.MULTILINE | re.DOTALL)
     assert packages is not None
     assert "chromium" in packages[1].split()
-    assert script.index("export BROWSER_TESTS=required") < script.index("\nmake test\n")
+    assert script.index("export BROWSER_TESTS=required") < script.index("\nmake test-all\n")

@@ -22,7 +22,7 @@ def test_help_is_the_default_and_lists_every_verb() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     verbs = {verb for line in phony for verb in line.split()}
-    promised = "install run test check lint types format coverage lock clean help"
+    promised = "install run test test-all check lint types format coverage lock clean help"
     assert set(promised.split()) <= verbs
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make ([a-z-]+) +\S", shown, re.MULTILINE)) == verbs
@@ -34,7 +34,7 @@ def test_ci_runs_the_checks_and_then_the_tests() -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     steps = re.findall(r"^make (\S+)", script.read_text(), re.MULTILINE)
     last = "the last line of output is the test runner's"
-    assert steps == ["check", "image-check", "test-stripe-mock", "test-mongodb", "test"], last
+    assert steps == ["check", "image-check", "test-stripe-mock", "test-mongodb", "test-all"], last
 
 
 # Finding a Python ------------------------------------------------------------------------------
