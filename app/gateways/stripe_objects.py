@@ -79,7 +79,9 @@ def intent_snapshot(intent: Object) -> IntentSnapshot:
 
 def _expiry_of(next_action: Object) -> datetime | None:
     """The details stand under the action's own type; a QR code's are a level deeper."""
-    details = _optional_object(next_action, next_action.get("type") or "") or {}
+    details = next_action.get(str(next_action.get("type")))
+    if not isinstance(details, Mapping):
+        return None
     for named in (details, _optional_object(details, "qr_code") or {}):
         for name in ("expires_at", "expires_after"):
             if named.get(name) is not None:
@@ -92,8 +94,9 @@ def session_snapshot(session: Object) -> SessionSnapshot:
         stripe_checkout_session_id=_text(session, "id"),
         status=_text(session, "status"),
         payment_status=_text(session, "payment_status"),
-        amount_total=_amount(session, "amount_total"),
-        currency=_text(session, "currency"),
+        # Stripe's type says that both may be null; a session of a payment has them.
+        amount_total=_optional_amount(session, "amount_total") or 0,
+        currency=_optional_text(session, "currency") or "",
         payment_id=_metadata_value(session, PAYMENT_ID_KEY),
         deployment=_metadata_value(session, DEPLOYMENT_KEY),
         stripe_payment_intent_id=_reference(session, "payment_intent"),

@@ -106,6 +106,8 @@ CALLS: Final[Mapping[str, Call]] = {
     "create_refund, Stripe's reason": lambda g: g.create_refund(payment(), refund("duplicate")),
     "create_refund, another reason": lambda g: g.create_refund(payment(), refund("it was late")),
     "retrieve_refund": lambda g: g.retrieve_refund("re_1"),
+    "retrieve_dispute": lambda g: g.retrieve_dispute("du_1"),
+    "retrieve_early_fraud_warning": lambda g: g.retrieve_early_fraud_warning("issfr_1"),
     "list_refunds": lambda g: g.list_refunds("pi_1"),
     "list_events": lambda g: every_page(
         g.list_events(["payment_intent.succeeded", "refund.failed"], since=NOW)
