@@ -32,7 +32,13 @@ from app.domain.payments import (
     PaymentStatus,
 )
 from app.domain.refunds import Refund, RefundStatus
-from app.errors import DependencyFailure, StripeFailed, StripeNotConfigured, StripeTimeout
+from app.errors import (
+    DependencyFailure,
+    PaymentServiceError,
+    StripeFailed,
+    StripeNotConfigured,
+    StripeTimeout,
+)
 from app.gateways.payments import (
     AttemptDeclined,
     IntentSnapshot,
@@ -267,7 +273,7 @@ class Told:
     retry_after: bool
 
 
-def told(error: DependencyFailure) -> Told:
+def told(error: PaymentServiceError) -> Told:
     return Told(error.status, error.code, error.retry_after is not None)
 
 
@@ -289,7 +295,7 @@ async def test_each_status_of_stripe_becomes_a_problem_of_ours(
     sandbox: Sandbox, gateway: PaymentGateway, status: int, expected: Told
 ) -> None:
     sandbox.faults.add("error_before", status=status, times=None, headers=NO_RETRY)
-    with pytest.raises(DependencyFailure) as raised:
+    with pytest.raises(PaymentServiceError) as raised:
         await create(gateway)
     assert told(raised.value) == expected
     assert isinstance(raised.value.__cause__, stripe.StripeError)
