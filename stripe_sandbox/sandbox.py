@@ -6,31 +6,31 @@ from typing import Literal, get_args
 
 import httpx
 
-from stripe_sandbox import instruments
-from stripe_sandbox.charges import ChargeRecord, Charges
-from stripe_sandbox.checkout_sessions import CheckoutSessions, PagePayment
-from stripe_sandbox.clock import Clock
-from stripe_sandbox.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
-from stripe_sandbox.customers import Customers
-from stripe_sandbox.disputes import Disputes
-from stripe_sandbox.early_fraud_warnings import EarlyFraudWarnings
-from stripe_sandbox.errors import ApiError, no_such
-from stripe_sandbox.events import EventLog
-from stripe_sandbox.expansion import Expander, Resolver
-from stripe_sandbox.faults import FaultPlan
-from stripe_sandbox.idempotency import IdempotencyKeys
-from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.ledger import Ledger
-from stripe_sandbox.objects import StripeObject
-from stripe_sandbox.payment_intents import Outcome, PaymentIntents
-from stripe_sandbox.payment_methods import PaymentMethods
-from stripe_sandbox.rate_limit import RateLimiter
-from stripe_sandbox.refunds import Refunds
-from stripe_sandbox.requests import RequestLog
-from stripe_sandbox.spread import Spread, seeded
-from stripe_sandbox.trouble import add_trouble
-from stripe_sandbox.webhook_endpoints import WebhookEndpoints
-from stripe_sandbox.webhooks import WebhookDispatcher
+from stripe_sandbox.core.api_objects import StripeObject
+from stripe_sandbox.core.clock import Clock
+from stripe_sandbox.core.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
+from stripe_sandbox.core.ids import IdFactory
+from stripe_sandbox.core.spread import Spread, seeded
+from stripe_sandbox.objects import instruments
+from stripe_sandbox.objects.charges import ChargeRecord, Charges
+from stripe_sandbox.objects.checkout_sessions import CheckoutSessions, PagePayment
+from stripe_sandbox.objects.customers import Customers
+from stripe_sandbox.objects.disputes import Disputes
+from stripe_sandbox.objects.early_fraud_warnings import EarlyFraudWarnings
+from stripe_sandbox.objects.events import EventLog
+from stripe_sandbox.objects.ledger import Ledger
+from stripe_sandbox.objects.payment_intents import Outcome, PaymentIntents
+from stripe_sandbox.objects.payment_methods import PaymentMethods
+from stripe_sandbox.objects.refunds import Refunds
+from stripe_sandbox.protocol.errors import ApiError, no_such
+from stripe_sandbox.protocol.expansion import Expander, Resolver
+from stripe_sandbox.protocol.idempotency import IdempotencyKeys
+from stripe_sandbox.protocol.rate_limit import RateLimiter
+from stripe_sandbox.protocol.requests import RequestLog
+from stripe_sandbox.trouble.faults import FaultPlan
+from stripe_sandbox.trouble.syntax import add_trouble
+from stripe_sandbox.webhooks.dispatcher import WebhookDispatcher
+from stripe_sandbox.webhooks.endpoints import WebhookEndpoints
 
 
 class Sandbox:
@@ -110,7 +110,7 @@ class Sandbox:
         return self._latency.draw(self._chance)
 
     def add_trouble(self, text: str) -> None:
-        """Trouble by chance, as ``--trouble`` takes it: see ``stripe_sandbox.trouble``."""
+        """Trouble by chance, as ``--trouble`` takes it: see ``stripe_sandbox.trouble.syntax``."""
         add_trouble(text, self.faults, self.webhooks.faults)
 
     def page_url(self, path: str) -> str:
