@@ -30,19 +30,26 @@ class Call:
     publishable: bool
 
 
+Handler = Callable[[Call], StripeObject]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     spec: Mapping[str, Kind]
-    handle: Callable[[Call], StripeObject]
+    handle: Handler
     check: Callable[[Params], None] | None = None
     publishable: bool = False
     """Whether a publishable key may do this."""
 
 
-class RouteTable:
-    """Routes by method and path, where ``*`` stands for an id."""
+Routes = dict[tuple[str, str], Route]
+"""By method and path, where ``*`` stands for an id."""
 
-    def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
+
+class RouteTable:
+    """Finds the route of a request, and the id in its path."""
+
+    def __init__(self, routes: Routes) -> None:
         self._routes = {
             (method, tuple(path.split("/"))): route for (method, path), route in routes.items()
         }
@@ -63,159 +70,163 @@ class RouteTable:
 
 
 def build_routes(s: Sandbox) -> RouteTable:
-    intents = s.payment_intents
-    sessions = s.checkout_sessions
     return RouteTable(
         {
-            ("POST", "/v1/payment_intents"): Route(
-                payment_intent_params.CREATE,
-                lambda c: intents.create(c.params),
-                intents.check_create,
-            ),
-            ("GET", "/v1/payment_intents"): Route(
-                payment_intent_params.LIST, lambda c: intents.list(c.params)
-            ),
-            ("GET", "/v1/payment_intents/*"): Route(
-                payment_intent_params.RETRIEVE,
-                lambda c: intents.retrieve(c.params, c.id, publishable=c.publishable),
-                publishable=True,
-            ),
-            ("POST", "/v1/payment_intents/*"): Route(
-                payment_intent_params.UPDATE,
-                lambda c: intents.update(c.params, c.id),
-                intents.check_update,
-            ),
-            ("POST", "/v1/payment_intents/*/confirm"): Route(
-                payment_intent_params.CONFIRM,
-                lambda c: intents.confirm(c.params, c.id, publishable=c.publishable),
-                publishable=True,
-            ),
-            ("POST", "/v1/payment_intents/*/capture"): Route(
-                payment_intent_params.CAPTURE, lambda c: intents.capture(c.params, c.id)
-            ),
-            ("POST", "/v1/payment_intents/*/cancel"): Route(
-                payment_intent_params.CANCEL, lambda c: intents.cancel(c.params, c.id)
-            ),
-            ("GET", "/v1/charges"): Route(charges.LIST, lambda c: s.charges.list(c.params)),
-            ("GET", "/v1/charges/*"): Route(
-                charges.RETRIEVE, lambda c: s.charges.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/charges/*"): Route(
-                charges.UPDATE, lambda c: s.charges.update(c.params, c.id)
-            ),
-            ("POST", "/v1/refunds"): Route(
-                refunds.CREATE, lambda c: s.refunds.create(c.params), s.refunds.check_create
-            ),
-            ("GET", "/v1/refunds"): Route(refunds.LIST, lambda c: s.refunds.list(c.params)),
-            ("GET", "/v1/refunds/*"): Route(
-                refunds.RETRIEVE, lambda c: s.refunds.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/refunds/*"): Route(
-                refunds.UPDATE, lambda c: s.refunds.update(c.params, c.id)
-            ),
-            ("POST", "/v1/refunds/*/cancel"): Route(
-                refunds.CANCEL, lambda c: s.refunds.cancel(c.params, c.id)
-            ),
-            ("POST", "/v1/checkout/sessions"): Route(
-                checkout_session_params.CREATE,
-                lambda c: sessions.create(c.params),
-                sessions.check_create,
-            ),
-            ("GET", "/v1/checkout/sessions"): Route(
-                checkout_session_params.LIST, lambda c: sessions.list(c.params)
-            ),
-            ("GET", "/v1/checkout/sessions/*"): Route(
-                checkout_session_params.RETRIEVE, lambda c: sessions.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/checkout/sessions/*"): Route(
-                checkout_session_params.UPDATE, lambda c: sessions.update(c.params, c.id)
-            ),
-            ("POST", "/v1/checkout/sessions/*/expire"): Route(
-                checkout_session_params.EXPIRE, lambda c: sessions.expire(c.params, c.id)
-            ),
-            ("GET", "/v1/checkout/sessions/*/line_items"): Route(
-                checkout_session_params.LINE_ITEMS, lambda c: sessions.line_items(c.params, c.id)
-            ),
-            ("POST", "/v1/payment_methods"): Route(
-                payment_methods.CREATE,
-                lambda c: s.payment_methods.create(c.params, publishable=c.publishable),
-                publishable=True,
-            ),
-            ("GET", "/v1/payment_methods/*"): Route(
-                payment_methods.RETRIEVE, lambda c: s.payment_methods.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/payment_methods/*"): Route(
-                payment_methods.UPDATE, lambda c: s.payment_methods.update(c.params, c.id)
-            ),
-            ("GET", "/v1/payment_methods"): Route(
-                customers.METHODS_BY_PARAM, lambda c: s.customers.list_methods(c.params)
-            ),
-            ("POST", "/v1/payment_methods/*/attach"): Route(
-                customers.ATTACH, lambda c: s.customers.attach_method(c.params, c.id)
-            ),
-            ("POST", "/v1/payment_methods/*/detach"): Route(
-                payment_methods.DETACH, lambda c: s.payment_methods.detach(c.params, c.id)
-            ),
-            ("POST", "/v1/customers"): Route(
-                customers.CREATE, lambda c: s.customers.create(c.params)
-            ),
-            ("GET", "/v1/customers"): Route(customers.LIST, lambda c: s.customers.list(c.params)),
-            ("GET", "/v1/customers/*"): Route(
-                customers.RETRIEVE, lambda c: s.customers.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/customers/*"): Route(
-                customers.UPDATE, lambda c: s.customers.update(c.params, c.id)
-            ),
-            ("DELETE", "/v1/customers/*"): Route(
-                customers.DELETE, lambda c: s.customers.delete(c.params, c.id)
-            ),
-            ("GET", "/v1/customers/*/payment_methods"): Route(
-                customers.METHODS, lambda c: s.customers.list_methods(c.params, c.id)
-            ),
-            ("POST", "/v1/webhook_endpoints"): Route(
-                webhook_endpoints.CREATE, lambda c: s.webhook_endpoints.create(c.params)
-            ),
-            ("GET", "/v1/webhook_endpoints"): Route(
-                webhook_endpoints.LIST, lambda c: s.webhook_endpoints.list(c.params)
-            ),
-            ("GET", "/v1/webhook_endpoints/*"): Route(
-                webhook_endpoints.RETRIEVE, lambda c: s.webhook_endpoints.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/webhook_endpoints/*"): Route(
-                webhook_endpoints.UPDATE, lambda c: s.webhook_endpoints.update(c.params, c.id)
-            ),
-            ("DELETE", "/v1/webhook_endpoints/*"): Route(
-                webhook_endpoints.DELETE, lambda c: s.webhook_endpoints.delete(c.params, c.id)
-            ),
-            ("GET", "/v1/events"): Route(events.LIST, lambda c: s.events.list(c.params)),
-            ("GET", "/v1/events/*"): Route(
-                events.RETRIEVE, lambda c: s.events.retrieve(c.params, c.id)
-            ),
-            ("GET", "/v1/disputes"): Route(disputes.LIST, lambda c: s.disputes.list(c.params)),
-            ("GET", "/v1/disputes/*"): Route(
-                disputes.RETRIEVE, lambda c: s.disputes.retrieve(c.params, c.id)
-            ),
-            ("POST", "/v1/disputes/*"): Route(
-                disputes.UPDATE, lambda c: s.disputes.update(c.params, c.id)
-            ),
-            ("POST", "/v1/disputes/*/close"): Route(
-                disputes.CLOSE, lambda c: s.disputes.accept(c.params, c.id)
-            ),
-            ("GET", "/v1/radar/early_fraud_warnings"): Route(
-                early_fraud_warnings.LIST, lambda c: s.early_fraud_warnings.list(c.params)
-            ),
-            ("GET", "/v1/radar/early_fraud_warnings/*"): Route(
-                early_fraud_warnings.RETRIEVE,
-                lambda c: s.early_fraud_warnings.retrieve(c.params, c.id),
-            ),
-            ("GET", "/v1/balance"): Route(
-                ledger.RETRIEVE, lambda c: s.ledger.retrieve_balance(c.params)
-            ),
-            ("GET", "/v1/balance_transactions"): Route(
-                ledger.LIST, lambda c: s.ledger.list_transactions(c.params)
-            ),
-            ("GET", "/v1/balance_transactions/*"): Route(
-                ledger.RETRIEVE, lambda c: s.ledger.retrieve_transaction(c.params, c.id)
-            ),
+            **_payment_intent_routes(s),
+            **_checkout_routes(s),
+            **_payment_method_routes(s),
+            **_customer_routes(s),
+            **_charge_routes(s),
+            **_dispute_routes(s),
+            **_balance_routes(s),
+            **_event_routes(s),
         }
     )
+
+
+def _of_all(method: Callable[[Params], StripeObject]) -> Handler:
+    """For a path without an id."""
+    return lambda call: method(call.params)
+
+
+def _of_one(method: Callable[[Params, str], StripeObject]) -> Handler:
+    """For a path with the id of one object."""
+    return lambda call: method(call.params, call.id)
+
+
+def _payment_intent_routes(s: Sandbox) -> Routes:
+    spec, intents = payment_intent_params, s.payment_intents
+    return {
+        ("POST", "/v1/payment_intents"): Route(
+            spec.CREATE, _of_all(intents.create), intents.check_create
+        ),
+        ("GET", "/v1/payment_intents"): Route(spec.LIST, _of_all(intents.list)),
+        ("GET", "/v1/payment_intents/*"): Route(
+            spec.RETRIEVE,
+            lambda call: intents.retrieve(call.params, call.id, publishable=call.publishable),
+            publishable=True,
+        ),
+        ("POST", "/v1/payment_intents/*"): Route(
+            spec.UPDATE, _of_one(intents.update), intents.check_update
+        ),
+        ("POST", "/v1/payment_intents/*/confirm"): Route(
+            spec.CONFIRM,
+            lambda call: intents.confirm(call.params, call.id, publishable=call.publishable),
+            publishable=True,
+        ),
+        ("POST", "/v1/payment_intents/*/capture"): Route(spec.CAPTURE, _of_one(intents.capture)),
+        ("POST", "/v1/payment_intents/*/cancel"): Route(spec.CANCEL, _of_one(intents.cancel)),
+    }
+
+
+def _checkout_routes(s: Sandbox) -> Routes:
+    spec, sessions = checkout_session_params, s.checkout_sessions
+    return {
+        ("POST", "/v1/checkout/sessions"): Route(
+            spec.CREATE, _of_all(sessions.create), sessions.check_create
+        ),
+        ("GET", "/v1/checkout/sessions"): Route(spec.LIST, _of_all(sessions.list)),
+        ("GET", "/v1/checkout/sessions/*"): Route(spec.RETRIEVE, _of_one(sessions.retrieve)),
+        ("POST", "/v1/checkout/sessions/*"): Route(spec.UPDATE, _of_one(sessions.update)),
+        ("POST", "/v1/checkout/sessions/*/expire"): Route(spec.EXPIRE, _of_one(sessions.expire)),
+        ("GET", "/v1/checkout/sessions/*/line_items"): Route(
+            spec.LINE_ITEMS, _of_one(sessions.line_items)
+        ),
+    }
+
+
+def _payment_method_routes(s: Sandbox) -> Routes:
+    spec = payment_methods
+    return {
+        ("POST", "/v1/payment_methods"): Route(
+            spec.CREATE,
+            lambda call: s.payment_methods.create(call.params, publishable=call.publishable),
+            publishable=True,
+        ),
+        ("GET", "/v1/payment_methods"): Route(
+            customers.METHODS_BY_PARAM, _of_all(s.customers.list_methods)
+        ),
+        ("GET", "/v1/payment_methods/*"): Route(spec.RETRIEVE, _of_one(s.payment_methods.retrieve)),
+        ("POST", "/v1/payment_methods/*"): Route(spec.UPDATE, _of_one(s.payment_methods.update)),
+        ("POST", "/v1/payment_methods/*/attach"): Route(
+            customers.ATTACH, _of_one(s.customers.attach_method)
+        ),
+        ("POST", "/v1/payment_methods/*/detach"): Route(
+            spec.DETACH, _of_one(s.payment_methods.detach)
+        ),
+    }
+
+
+def _customer_routes(s: Sandbox) -> Routes:
+    spec = customers
+    return {
+        ("POST", "/v1/customers"): Route(spec.CREATE, _of_all(s.customers.create)),
+        ("GET", "/v1/customers"): Route(spec.LIST, _of_all(s.customers.list)),
+        ("GET", "/v1/customers/*"): Route(spec.RETRIEVE, _of_one(s.customers.retrieve)),
+        ("POST", "/v1/customers/*"): Route(spec.UPDATE, _of_one(s.customers.update)),
+        ("DELETE", "/v1/customers/*"): Route(spec.DELETE, _of_one(s.customers.delete)),
+        ("GET", "/v1/customers/*/payment_methods"): Route(
+            spec.METHODS, _of_one(s.customers.list_methods)
+        ),
+    }
+
+
+def _charge_routes(s: Sandbox) -> Routes:
+    return {
+        ("GET", "/v1/charges"): Route(charges.LIST, _of_all(s.charges.list)),
+        ("GET", "/v1/charges/*"): Route(charges.RETRIEVE, _of_one(s.charges.retrieve)),
+        ("POST", "/v1/charges/*"): Route(charges.UPDATE, _of_one(s.charges.update)),
+        ("POST", "/v1/refunds"): Route(
+            refunds.CREATE, _of_all(s.refunds.create), s.refunds.check_create
+        ),
+        ("GET", "/v1/refunds"): Route(refunds.LIST, _of_all(s.refunds.list)),
+        ("GET", "/v1/refunds/*"): Route(refunds.RETRIEVE, _of_one(s.refunds.retrieve)),
+        ("POST", "/v1/refunds/*"): Route(refunds.UPDATE, _of_one(s.refunds.update)),
+        ("POST", "/v1/refunds/*/cancel"): Route(refunds.CANCEL, _of_one(s.refunds.cancel)),
+    }
+
+
+def _dispute_routes(s: Sandbox) -> Routes:
+    return {
+        ("GET", "/v1/disputes"): Route(disputes.LIST, _of_all(s.disputes.list)),
+        ("GET", "/v1/disputes/*"): Route(disputes.RETRIEVE, _of_one(s.disputes.retrieve)),
+        ("POST", "/v1/disputes/*"): Route(disputes.UPDATE, _of_one(s.disputes.update)),
+        ("POST", "/v1/disputes/*/close"): Route(disputes.CLOSE, _of_one(s.disputes.accept)),
+        ("GET", "/v1/radar/early_fraud_warnings"): Route(
+            early_fraud_warnings.LIST, _of_all(s.early_fraud_warnings.list)
+        ),
+        ("GET", "/v1/radar/early_fraud_warnings/*"): Route(
+            early_fraud_warnings.RETRIEVE, _of_one(s.early_fraud_warnings.retrieve)
+        ),
+    }
+
+
+def _balance_routes(s: Sandbox) -> Routes:
+    return {
+        ("GET", "/v1/balance"): Route(ledger.RETRIEVE, _of_all(s.ledger.retrieve_balance)),
+        ("GET", "/v1/balance_transactions"): Route(
+            ledger.LIST, _of_all(s.ledger.list_transactions)
+        ),
+        ("GET", "/v1/balance_transactions/*"): Route(
+            ledger.RETRIEVE, _of_one(s.ledger.retrieve_transaction)
+        ),
+    }
+
+
+def _event_routes(s: Sandbox) -> Routes:
+    spec = webhook_endpoints
+    return {
+        ("GET", "/v1/events"): Route(events.LIST, _of_all(s.events.list)),
+        ("GET", "/v1/events/*"): Route(events.RETRIEVE, _of_one(s.events.retrieve)),
+        ("POST", "/v1/webhook_endpoints"): Route(spec.CREATE, _of_all(s.webhook_endpoints.create)),
+        ("GET", "/v1/webhook_endpoints"): Route(spec.LIST, _of_all(s.webhook_endpoints.list)),
+        ("GET", "/v1/webhook_endpoints/*"): Route(
+            spec.RETRIEVE, _of_one(s.webhook_endpoints.retrieve)
+        ),
+        ("POST", "/v1/webhook_endpoints/*"): Route(
+            spec.UPDATE, _of_one(s.webhook_endpoints.update)
+        ),
+        ("DELETE", "/v1/webhook_endpoints/*"): Route(
+            spec.DELETE, _of_one(s.webhook_endpoints.delete)
+        ),
+    }
