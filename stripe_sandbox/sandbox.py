@@ -11,6 +11,7 @@ from stripe_sandbox.core.clock import Clock
 from stripe_sandbox.core.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
 from stripe_sandbox.core.ids import IdFactory
 from stripe_sandbox.core.spread import Spread, seeded
+from stripe_sandbox.core.store import R
 from stripe_sandbox.objects import instruments
 from stripe_sandbox.objects.charges import ChargeRecord, Charges
 from stripe_sandbox.objects.checkout_sessions import CheckoutSessions, PagePayment
@@ -22,6 +23,7 @@ from stripe_sandbox.objects.ledger import Ledger
 from stripe_sandbox.objects.payment_intents import Outcome, PaymentIntents
 from stripe_sandbox.objects.payment_methods import PaymentMethods
 from stripe_sandbox.objects.refunds import Refunds
+from stripe_sandbox.objects.resource import Account, Resource
 from stripe_sandbox.protocol.errors import ApiError, no_such
 from stripe_sandbox.protocol.expansion import Expander, Resolver
 from stripe_sandbox.protocol.idempotency import IdempotencyKeys
@@ -49,37 +51,27 @@ class Sandbox:
         self.public_url = config.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
         self.clock = clock = Clock()
         self.ids = ids = IdFactory(config.seed)
-        self.events = events = EventLog(config, clock, ids)
-        self.webhooks = WebhookDispatcher(config, clock, events, ids, webhook_transport)
-        self.webhook_endpoints = WebhookEndpoints(ids, self.webhooks)
+        self.events = EventLog(config, clock, ids)
+        account = Account(config, clock, ids, self.events)
+        self.webhooks = WebhookDispatcher(account, webhook_transport)
+        self.webhook_endpoints = WebhookEndpoints(account, self.webhooks)
         self.faults = FaultPlan(seeded(config.seed, "faults"))
         self.limiter = RateLimiter(config.rate_limit)
         self._latency = Spread.of(config.latency)
         self._chance = seeded(config.seed, "latency")
         self.requests = RequestLog(config.request_capacity)
         self.idempotency = IdempotencyKeys(clock, config.capacity)
-        self.ledger = ledger = Ledger(config, clock, ids)
-        self.payment_methods = PaymentMethods(config, clock, ids, events)
-        self.customers = Customers(config, clock, ids, events, self.payment_methods)
-        self.charges = Charges(config, clock, ids, events, ledger)
-        self.payment_intents = PaymentIntents(
-            config,
-            clock,
-            ids,
-            events,
-            self.payment_methods,
-            self.customers,
-            self.charges,
-            self.page_url,
+        self.ledger = ledger = Ledger(account)
+        self.payment_methods = methods = PaymentMethods(account)
+        self.customers = customers = Customers(account, methods)
+        self.charges = charges = Charges(account, ledger)
+        self.payment_intents = intents = PaymentIntents(
+            account, methods, customers, charges, self.page_url
         )
-        self.disputes = Disputes(config, clock, ids, events, ledger, self.charges)
-        self.early_fraud_warnings = EarlyFraudWarnings(config, clock, ids, events, self.charges)
-        self.refunds = Refunds(
-            config, clock, ids, events, ledger, self.charges, self.payment_intents, self.disputes
-        )
-        self.checkout_sessions = CheckoutSessions(
-            config, clock, ids, events, self.customers, self.payment_intents, self.page_url
-        )
+        self.disputes = disputes = Disputes(account, ledger, charges)
+        self.early_fraud_warnings = EarlyFraudWarnings(account, charges)
+        self.refunds = Refunds(account, ledger, charges, intents, disputes)
+        self.checkout_sessions = CheckoutSessions(account, customers, intents, self.page_url)
         self.expander = Expander(self._resolvers())
         self._timers: asyncio.Task[None] | None = None
 
@@ -230,58 +222,38 @@ class Sandbox:
             charge = self.payment_intents.named(payment_intent).data["latest_charge"]
         if charge is None:
             raise ApiError(400, "A charge, or a payment_intent with a charge, is needed.")
-        record = self.charges.find(charge)
-        if record is None:
-            raise no_such("charge", charge, "charge")
-        return record
+        return self.charges.named(charge, "charge")
 
     def _resolvers(self) -> dict[tuple[str, str], Resolver]:
-        def intent(holder: StripeObject) -> StripeObject | None:
-            record = self.payment_intents.find(holder["payment_intent"] or "")
-            return None if record is None else record.data
-
-        def charge_in(name: str) -> Resolver:
-            def resolve(holder: StripeObject) -> StripeObject | None:
-                record = self.charges.find(holder[name] or "")
-                return None if record is None else record.data
-
-            return resolve
-
-        def transaction_in(name: str) -> Resolver:
-            return lambda holder: self.ledger.find(holder.get(name) or "")
-
-        def method(holder: StripeObject) -> StripeObject | None:
-            record = self.payment_methods.find(holder["payment_method"] or "")
-            return None if record is None else record.data
-
         def line_items(holder: StripeObject) -> StripeObject | None:
             return self.checkout_sessions.line_items({}, holder["id"])
 
         def product(holder: StripeObject) -> StripeObject | None:
             return self.checkout_sessions.product(holder["product"])
 
-        def customer(holder: StripeObject) -> StripeObject | None:
-            record = self.customers.find(holder["customer"] or "")
-            return None if record is None else record.data
-
         def source(holder: StripeObject) -> StripeObject | None:
             id: str = holder["source"] or ""
             found = self.charges.find(id) or self.refunds.find(id) or self.disputes.find(id)
             return None if found is None else found.data
 
-        def nothing(holder: StripeObject) -> StripeObject | None:
-            return None
+        intent = _named_in(self.payment_intents, "payment_intent")
+        charge = _named_in(self.charges, "charge")
+        method = _named_in(self.payment_methods, "payment_method")
+        customer = _named_in(self.customers, "customer")
+
+        def transaction_in(name: str) -> Resolver:
+            return lambda holder: self.ledger.find(holder.get(name) or "")
 
         return {
-            ("payment_intent", "latest_charge"): charge_in("latest_charge"),
+            ("payment_intent", "latest_charge"): _named_in(self.charges, "latest_charge"),
             ("payment_intent", "payment_method"): method,
             ("payment_intent", "customer"): customer,
-            ("payment_intent", "review"): nothing,
+            ("payment_intent", "review"): lambda _: None,
             ("charge", "payment_intent"): intent,
             ("charge", "balance_transaction"): transaction_in("balance_transaction"),
             ("charge", "customer"): customer,
             ("charge", "refunds"): lambda holder: self.refunds.of_charge(holder["id"]),
-            ("refund", "charge"): charge_in("charge"),
+            ("refund", "charge"): charge,
             ("refund", "payment_intent"): intent,
             ("refund", "balance_transaction"): transaction_in("balance_transaction"),
             ("refund", "failure_balance_transaction"): transaction_in(
@@ -292,11 +264,21 @@ class Sandbox:
             ("refund", "customer"): customer,
             ("refund", "payment_method"): method,
             ("payment_method", "customer"): customer,
-            ("radar.early_fraud_warning", "charge"): charge_in("charge"),
+            ("radar.early_fraud_warning", "charge"): charge,
             ("radar.early_fraud_warning", "payment_intent"): intent,
             ("checkout.session", "line_items"): line_items,
             ("price", "product"): product,
-            ("dispute", "charge"): charge_in("charge"),
+            ("dispute", "charge"): charge,
             ("dispute", "payment_intent"): intent,
             ("balance_transaction", "source"): source,
         }
+
+
+def _named_in(resource: Resource[R], name: str) -> Resolver:
+    """The object whose id stands in the property ``name``."""
+
+    def resolve(holder: StripeObject) -> StripeObject | None:
+        record = resource.find(holder[name] or "")
+        return None if record is None else record.data
+
+    return resolve

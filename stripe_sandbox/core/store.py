@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from stripe_sandbox.core.api_objects import StripeObject
+from stripe_sandbox.core.clock import Timer
 
 
 class Record:
     """An API object and its place in creation order. Subclasses add what the API does not show."""
+
+    timer: Timer | None = None
+    """Runs what happens to the object by itself, if anything does."""
 
     def __init__(self, data: StripeObject) -> None:
         self.data = data

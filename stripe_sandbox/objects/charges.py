@@ -3,16 +3,11 @@
 from typing import TYPE_CHECKING
 
 from stripe_sandbox.core.api_objects import StripeObject, build, copy_json
-from stripe_sandbox.core.clock import Clock, Timer
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
-from stripe_sandbox.objects.events import EventLog
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.instruments import BANK_DEBIT, CARD, Decline
 from stripe_sandbox.objects.ledger import Ledger
 from stripe_sandbox.objects.payment_methods import PaymentMethodRecord
-from stripe_sandbox.protocol.errors import no_such
-from stripe_sandbox.protocol.lists import list_page
+from stripe_sandbox.objects.resource import Account, Resource
 from stripe_sandbox.protocol.params import (
     EXPAND,
     LIST_PARAMS,
@@ -54,32 +49,17 @@ class ChargeRecord(Record):
     def __init__(self, data: StripeObject, method: PaymentMethodRecord) -> None:
         super().__init__(data)
         self.method = method
-        self.timer: Timer | None = None
-        """Runs when an asynchronous capture is booked."""
 
 
-class Charges:
-    def __init__(
-        self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
-        ledger: Ledger,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+class Charges(Resource[ChargeRecord]):
+    url = "/v1/charges"
+    noun = "charge"
+    indexes = ("payment_intent", "customer")
+    listed_by = ("payment_intent", "customer", "transfer_group")
+
+    def __init__(self, account: Account, ledger: Ledger) -> None:
+        super().__init__(account)
         self._ledger = ledger
-        self._records: Collection[ChargeRecord] = Collection(
-            capacity=config.capacity,
-            indexes={
-                "payment_intent": lambda charge: charge["payment_intent"],
-                "customer": lambda charge: charge["customer"],
-            },
-            on_evict=lambda record: clock.cancel(record.timer),
-        )
         self.on_captured: list[Callable[[ChargeRecord], None]] = []
         """Called when money has been taken, after the event that says so."""
 
@@ -219,14 +199,8 @@ class Charges:
         remaining: int = record.data["amount"] - record.data["amount_refunded"]
         return remaining
 
-    def find(self, id: str) -> ChargeRecord | None:
-        return self._records.find(id)
-
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self._named(id).data
-
     def update(self, params: Params, id: str) -> StripeObject:
-        charge = self._named(id).data
+        charge = self.named(id).data
         before = {}
         metadata = merge_metadata(charge["metadata"], params.get("metadata"))
         for key, value in {**params, "metadata": metadata}.items():
@@ -236,16 +210,6 @@ class Charges:
         if before:
             self._events.emit("charge.updated", charge, previous=before)
         return charge
-
-    def list(self, params: Params) -> StripeObject:
-        by = ("payment_intent", "customer", "transfer_group")
-        return list_page(self._records, params, "/v1/charges", noun="charge", by=by)
-
-    def _named(self, id: str) -> ChargeRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("charge", id, "id")
-        return record
 
     def _tell_captured(self, record: ChargeRecord) -> None:
         for listener in self.on_captured:

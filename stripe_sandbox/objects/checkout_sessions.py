@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stripe_sandbox.core.api_objects import StripeObject, build
-from stripe_sandbox.core.clock import Clock, Timer
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
 from stripe_sandbox.core.store import Collection, Record
 from stripe_sandbox.objects.customers import Customers
-from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.instruments import types_on_offer
 from stripe_sandbox.objects.payment_intents import PaymentIntentRecord, PaymentIntents
 from stripe_sandbox.objects.payment_methods import PaymentMethodRecord
+from stripe_sandbox.objects.resource import Account, Resource
 from stripe_sandbox.protocol.errors import ApiError, invalid_param, missing_param, no_such
 from stripe_sandbox.protocol.lists import Filter, list_page
 from stripe_sandbox.protocol.money import (
@@ -33,15 +30,6 @@ _MIN_LIFETIME = 30 * 60
 _MAX_LIFETIME = 24 * 3600
 
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.0{1,12})?")
-_LISTED_BY = (
-    "payment_intent",
-    "customer",
-    "status",
-    "customer_account",
-    "payment_link",
-    "subscription",
-)
-
 Outcome = Literal["complete", "declined", "requires_action"]
 
 
@@ -67,38 +55,36 @@ class SessionRecord(Record):
         super().__init__(data)
         self.items = items
         self.intent_params = intent_params
-        self.timer: Timer | None = None
         self.customer_details: StripeObject | None = None
         """What the customer last submitted; the session shows it once it is complete."""
 
 
-class CheckoutSessions:
+class CheckoutSessions(Resource[SessionRecord]):
+    url = "/v1/checkout/sessions"
+    noun = "checkout.session"
+    id_param = "session"
+    indexes = ("payment_intent", "customer")
+    listed_by = (
+        "payment_intent",
+        "customer",
+        "status",
+        "customer_account",
+        "payment_link",
+        "subscription",
+    )
+
     def __init__(
         self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
+        account: Account,
         customers: Customers,
         intents: PaymentIntents,
         page_url: Callable[[str], str],
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+        super().__init__(account)
         self._customers = customers
         self._intents = intents
         self._page_url = page_url
-        self._records: Collection[SessionRecord] = Collection(
-            capacity=config.capacity,
-            indexes={
-                "payment_intent": lambda session: session["payment_intent"],
-                "customer": lambda session: session["customer"],
-            },
-            on_evict=lambda record: clock.cancel(record.timer),
-        )
-        self._products: Collection[Record] = Collection(capacity=config.capacity)
+        self._products: Collection[Record] = Collection(capacity=account.config.capacity)
         intents.on_paid.append(self._on_paid)
         intents.on_failed.append(self._on_failed)
 
@@ -203,9 +189,6 @@ class CheckoutSessions:
         record.timer = self._clock.call_at(session["expires_at"], lambda: self._expire_by_timer(id))
         return session
 
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self.named(id).data
-
     def update(self, params: Params, id: str) -> StripeObject:
         session = self.named(id).data
         session["metadata"] = merge_metadata(session["metadata"], params.get("metadata"))
@@ -221,9 +204,9 @@ class CheckoutSessions:
         return list_page(
             self._records,
             params,
-            "/v1/checkout/sessions",
-            noun="checkout.session",
-            by=_LISTED_BY,
+            self.url,
+            noun=self.noun,
+            by=self.listed_by,
             filters=filters,
         )
 
@@ -264,15 +247,6 @@ class CheckoutSessions:
     def product(self, id: str) -> StripeObject | None:
         record = self._products.find(id)
         return None if record is None else record.data
-
-    def find(self, id: str) -> SessionRecord | None:
-        return self._records.find(id)
-
-    def named(self, id: str) -> SessionRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("checkout.session", id, "session")
-        return record
 
     # The hosted page
 

@@ -3,14 +3,10 @@
 from collections import deque
 
 from stripe_sandbox.core.api_objects import StripeObject, build, changes
-from stripe_sandbox.core.clock import Clock
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
-from stripe_sandbox.objects.events import EventLog
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.payment_methods import PaymentMethods
-from stripe_sandbox.protocol.errors import ApiError, no_such
-from stripe_sandbox.protocol.lists import list_page
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError
 from stripe_sandbox.protocol.params import (
     ADDRESS,
     EXPAND,
@@ -103,21 +99,15 @@ _PLAIN = (
 )
 
 
-class Customers:
-    def __init__(
-        self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
-        methods: PaymentMethods,
-    ) -> None:
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+class Customers(Resource[Record]):
+    url = "/v1/customers"
+    noun = "customer"
+    listed_by = ("email",)
+
+    def __init__(self, account: Account, methods: PaymentMethods) -> None:
+        super().__init__(account)
         self._methods = methods
-        self._records: Collection[Record] = Collection(capacity=config.capacity)
-        self._deleted: deque[str] = deque(maxlen=config.capacity)
+        self._deleted: deque[str] = deque(maxlen=account.config.capacity)
         """A deleted customer is still told to have been one; nothing can be done with it."""
 
     def create(self, params: Params) -> StripeObject:
@@ -140,10 +130,10 @@ class Customers:
     def retrieve(self, params: Params, id: str) -> StripeObject:
         if self._records.find(id) is None and id in self._deleted:
             return _tombstone(id)
-        return self._named(id)
+        return self.named(id).data
 
     def update(self, params: Params, id: str) -> StripeObject:
-        customer = self._named(id)
+        customer = self.named(id).data
         changed = {**customer, "invoice_settings": dict(customer["invoice_settings"])}
         self._apply(changed, params)
         before = changes(customer, changed)
@@ -153,17 +143,12 @@ class Customers:
         return customer
 
     def delete(self, params: Params, id: str) -> StripeObject:
-        customer = self._named(id)
+        record = self.named(id)
         self._methods.detach_all(id)
-        record = self._records.find(id)
-        if record is not None:
-            self._records.remove(record)
+        self._records.remove(record)
         self._deleted.append(id)
-        self._events.emit("customer.deleted", customer)
+        self._events.emit("customer.deleted", record.data)
         return _tombstone(id)
-
-    def list(self, params: Params) -> StripeObject:
-        return list_page(self._records, params, "/v1/customers", noun="customer", by=("email",))
 
     # Their PaymentMethods (https://docs.stripe.com/api/payment_methods/attach)
 
@@ -183,24 +168,15 @@ class Customers:
     def list_methods(self, params: Params, id: str | None = None) -> StripeObject:
         """Of the customer in the path, or of the one a parameter names; of nobody otherwise."""
         if id is not None:
-            url = f"/v1/customers/{self._named(id)['id']}/payment_methods"
+            url = f"/v1/customers/{self.named(id).id}/payment_methods"
             return self._methods.list_of(id, params, url)
         if "customer" in params:
             self.by_param(params["customer"])
         return self._methods.list_of(params.get("customer"), params, "/v1/payment_methods")
 
-    def find(self, id: str) -> Record | None:
-        return self._records.find(id)
-
     def by_param(self, id: str, param: str = "customer") -> StripeObject:
         """The customer a parameter names; an unknown or deleted one is the caller's mistake."""
-        return self._named(id, param, status=400)
-
-    def _named(self, id: str, param: str = "id", *, status: int = 404) -> StripeObject:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("customer", id, param, status=status)
-        return record.data
+        return self.named(id, param, status=400).data
 
     def _apply(self, customer: StripeObject, params: Params) -> None:
         for name in _PLAIN:

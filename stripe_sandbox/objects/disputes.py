@@ -3,15 +3,11 @@
 from typing import Literal
 
 from stripe_sandbox.core.api_objects import StripeObject, build, changes, keys_of
-from stripe_sandbox.core.clock import Clock, Timer
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.charges import ChargeRecord, Charges
-from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.ledger import Ledger
-from stripe_sandbox.protocol.errors import ApiError, no_such
-from stripe_sandbox.protocol.lists import list_page
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError
 from stripe_sandbox.protocol.params import (
     EXPAND,
     LIST_PARAMS,
@@ -69,37 +65,17 @@ _ESCALATING = "escalate_inquiry_evidence"
 """What ``uncategorized_text`` makes the bank decide (https://docs.stripe.com/testing#evidence)."""
 
 
-class DisputeRecord(Record):
-    def __init__(self, data: StripeObject) -> None:
-        super().__init__(data)
-        self.timer: Timer | None = None
-        """Runs when the bank decides."""
+class Disputes(Resource[Record]):
+    url = "/v1/disputes"
+    noun = "dispute"
+    id_param = "dispute"
+    indexes = ("charge", "payment_intent")
+    listed_by = ("charge", "payment_intent")
 
-
-class Disputes:
-    def __init__(
-        self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
-        ledger: Ledger,
-        charges: Charges,
-    ) -> None:
-        self._settle_seconds = config.dispute_settle_seconds
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+    def __init__(self, account: Account, ledger: Ledger, charges: Charges) -> None:
+        super().__init__(account)
         self._ledger = ledger
         self._charges = charges
-        self._records: Collection[DisputeRecord] = Collection(
-            capacity=config.capacity,
-            indexes={
-                "charge": lambda dispute: dispute["charge"],
-                "payment_intent": lambda dispute: dispute["payment_intent"],
-            },
-            on_evict=lambda record: clock.cancel(record.timer),
-        )
         charges.on_captured.append(self._open_by_card)
 
     def open(
@@ -156,7 +132,7 @@ class Disputes:
         charge.data["disputed"] = True
         if not inquiry:
             self._withdraw(dispute)
-        self._records.add(DisputeRecord(dispute))
+        self._records.add(Record(dispute))
         self._events.emit("charge.dispute.created", dispute)
         if not inquiry:
             self._events.emit("charge.dispute.funds_withdrawn", dispute)
@@ -231,11 +207,11 @@ class Disputes:
             self._events.emit("charge.dispute.updated", dispute, previous=previous)
         if escalated:
             self._events.emit("charge.dispute.funds_withdrawn", dispute)
-        elif sent and text in _VERDICTS and self._settle_seconds is not None:
+        elif sent and text in _VERDICTS and self._config.dispute_settle_seconds is not None:
             verdict = _VERDICTS[text]
             self._clock.cancel(record.timer)
             record.timer = self._clock.call_later(
-                self._settle_seconds, lambda: self._decide(id, verdict)
+                self._config.dispute_settle_seconds, lambda: self._decide(id, verdict)
             )
         return dispute
 
@@ -246,23 +222,7 @@ class Disputes:
             for record in self._records.by("charge", charge_id)
         )
 
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self.named(id).data
-
-    def list(self, params: Params) -> StripeObject:
-        by = ("charge", "payment_intent")
-        return list_page(self._records, params, "/v1/disputes", noun="dispute", by=by)
-
-    def find(self, id: str) -> DisputeRecord | None:
-        return self._records.find(id)
-
-    def named(self, id: str) -> DisputeRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("dispute", id, "dispute")
-        return record
-
-    def _open_one(self, id: str) -> DisputeRecord:
+    def _open_one(self, id: str) -> Record:
         record = self.named(id)
         if record.data["status"] in CLOSED_STATUSES:
             raise ApiError(400, "This dispute is already closed")

@@ -4,15 +4,11 @@ https://docs.stripe.com/api/radar/early_fraud_warnings
 """
 
 from stripe_sandbox.core.api_objects import StripeObject, build
-from stripe_sandbox.core.clock import Clock
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.charges import ChargeRecord, Charges
-from stripe_sandbox.objects.events import EventLog
-from stripe_sandbox.protocol.errors import ApiError, no_such
-from stripe_sandbox.protocol.lists import list_page
-from stripe_sandbox.protocol.params import EXPAND, LIST_PARAMS, Kind, Params, Range, Text
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError
+from stripe_sandbox.protocol.params import EXPAND, LIST_PARAMS, Kind, Range, Text
 
 RETRIEVE: dict[str, Kind] = {"expand": EXPAND}
 LIST: dict[str, Kind] = {
@@ -28,44 +24,19 @@ FRAUD_TYPES = (
 )  # fmt: skip
 
 
-class EarlyFraudWarnings:
+class EarlyFraudWarnings(Resource[Record]):
     """A warning is actionable until its charge is refunded in full or disputed."""
 
-    def __init__(
-        self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
-        charges: Charges,
-    ) -> None:
-        self._clock = clock
-        self._ids = ids
-        self._events = events
-        self._records: Collection[Record] = Collection(
-            capacity=config.capacity,
-            indexes={
-                "charge": lambda warning: warning["charge"],
-                "payment_intent": lambda warning: warning["payment_intent"],
-            },
-        )
+    url = "/v1/radar/early_fraud_warnings"
+    noun = "early_fraud_warning"
+    id_param = "early_fraud_warning"
+    indexes = ("charge", "payment_intent")
+    listed_by = ("charge", "payment_intent")
+
+    def __init__(self, account: Account, charges: Charges) -> None:
+        super().__init__(account)
         charges.on_captured.append(self._warn_by_card)
-        events.subscribe(self._notice)
-
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("early_fraud_warning", id, "early_fraud_warning")
-        return record.data
-
-    def list(self, params: Params) -> StripeObject:
-        return list_page(
-            self._records,
-            params,
-            "/v1/radar/early_fraud_warnings",
-            noun="early_fraud_warning",
-            by=("charge", "payment_intent"),
-        )
+        account.events.subscribe(self._notice)
 
     def warn(self, charge: ChargeRecord, fraud_type: str = "misc") -> StripeObject:
         """The issuer reports fraud."""

@@ -3,10 +3,8 @@
 from collections import defaultdict
 
 from stripe_sandbox.core.api_objects import StripeObject, build
-from stripe_sandbox.core.clock import Clock
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
 from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.objects.resource import Account
 from stripe_sandbox.protocol.errors import no_such
 from stripe_sandbox.protocol.lists import list_page
 from stripe_sandbox.protocol.params import (
@@ -36,11 +34,11 @@ LIST: dict[str, Kind] = {
 class Ledger:
     """Charges become available two days later, at midnight UTC; pending sums are kept per day."""
 
-    def __init__(self, config: SandboxConfig, clock: Clock, ids: IdFactory) -> None:
-        self._clock = clock
-        self._ids = ids
+    def __init__(self, account: Account) -> None:
+        self._clock = account.clock
+        self._ids = account.ids
         self._transactions: Collection[Record] = Collection(
-            capacity=config.capacity, indexes={"source": lambda booked: booked["source"]}
+            capacity=account.config.capacity, indexes={"source": lambda booked: booked["source"]}
         )
         self._available: defaultdict[str, int] = defaultdict(int)
         self._pending: defaultdict[int, defaultdict[str, int]] = defaultdict(

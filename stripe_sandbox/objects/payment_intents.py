@@ -6,13 +6,9 @@ from typing import Any, Literal, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from stripe_sandbox.core.api_objects import StripeObject, build, copy_json
-from stripe_sandbox.core.clock import Clock, Timer
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.charges import ChargeRecord, Charges
 from stripe_sandbox.objects.customers import Customers
-from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.instructions import acts_elsewhere, instructions
 from stripe_sandbox.objects.instruments import (
     AUTHENTICATION_REQUIRED,
@@ -34,13 +30,13 @@ from stripe_sandbox.objects.payment_intent_errors import (
     uncharged_error,
 )
 from stripe_sandbox.objects.payment_methods import PaymentMethodRecord, PaymentMethods
+from stripe_sandbox.objects.resource import Account, Resource
 from stripe_sandbox.protocol.errors import (
     ApiError,
     invalid_param,
     no_such,
     unexpected_state,
 )
-from stripe_sandbox.protocol.lists import list_page
 from stripe_sandbox.protocol.money import check_charge, check_currency, check_decimals
 from stripe_sandbox.protocol.params import (
     Params,
@@ -82,7 +78,6 @@ class PaymentIntentRecord(Record):
         self.session_id = session_id
         self.attempt: _Attempt | None = None
         """The confirmation that waits for the shopper or for the bank."""
-        self.timer: Timer | None = None
         self.announced = False
         """Whether payment_intent.created has been emitted."""
         self.at_creation: StripeObject = {}
@@ -93,31 +88,26 @@ class PaymentIntentRecord(Record):
         return status
 
 
-class PaymentIntents:
+class PaymentIntents(Resource[PaymentIntentRecord]):
+    url = "/v1/payment_intents"
+    noun = "payment_intent"
+    id_param = "intent"
+    indexes = ("customer",)
+    listed_by = ("customer", "customer_account")
+
     def __init__(
         self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
+        account: Account,
         methods: PaymentMethods,
         customers: Customers,
         charges: Charges,
         page_url: Callable[[str], str],
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+        super().__init__(account)
         self._methods = methods
         self._customers = customers
         self._charges = charges
         self._page_url = page_url
-        self._records: Collection[PaymentIntentRecord] = Collection(
-            capacity=config.capacity,
-            indexes={"customer": lambda intent: intent["customer"]},
-            on_evict=lambda record: clock.cancel(record.timer),
-        )
         self.on_paid: list[Callable[[PaymentIntentRecord], None]] = []
         """Called when an intent has succeeded, is authorized, or the shopper has submitted a
         delayed payment: it is processing, or waits for what the shopper does elsewhere."""
@@ -181,10 +171,6 @@ class PaymentIntents:
         record = self.named(id)
         self._check_secret(record, params, publishable)
         return record.data
-
-    def list(self, params: Params) -> StripeObject:
-        by = ("customer", "customer_account")
-        return list_page(self._records, params, "/v1/payment_intents", noun="payment_intent", by=by)
 
     def check_update(self, params: Params) -> None:
         if "currency" in params:
@@ -378,15 +364,6 @@ class PaymentIntents:
             ("redirect_status", status),
         ]
         return urlunsplit(parts._replace(query=urlencode(query)))
-
-    def find(self, id: str) -> PaymentIntentRecord | None:
-        return self._records.find(id)
-
-    def named(self, id: str) -> PaymentIntentRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("payment_intent", id, "intent")
-        return record
 
     # Parameters
 

@@ -4,14 +4,11 @@ import hashlib
 from typing import Any
 
 from stripe_sandbox.core.api_objects import StripeObject, build, changes, copy_json
-from stripe_sandbox.core.clock import Clock
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects import instruments
-from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.instruments import BANK_DEBIT, CARD, Instrument
-from stripe_sandbox.protocol.errors import ApiError, no_such
+from stripe_sandbox.objects.resource import Resource
+from stripe_sandbox.protocol.errors import ApiError
 from stripe_sandbox.protocol.lists import list_page
 from stripe_sandbox.protocol.params import (
     ADDRESS,
@@ -93,16 +90,12 @@ def _card_error(message: str, code: str, param: str) -> ApiError:
     return ApiError(402, message, type="card_error", code=code, param=param, executed=False)
 
 
-class PaymentMethods:
-    def __init__(
-        self, config: SandboxConfig, clock: Clock, ids: IdFactory, events: EventLog
-    ) -> None:
-        self._clock = clock
-        self._ids = ids
-        self._events = events
-        self._records: Collection[PaymentMethodRecord] = Collection(
-            capacity=config.capacity, indexes={"customer": lambda method: method["customer"]}
-        )
+class PaymentMethods(Resource[PaymentMethodRecord]):
+    url = "/v1/payment_methods"
+    noun = "PaymentMethod"
+    id_param = "payment_method"
+    indexes = ("customer",)
+    listed_by = ("customer", "allow_redisplay", "type")
 
     def mint(
         self,
@@ -142,9 +135,7 @@ class PaymentMethods:
         instrument = instruments.by_id(id)
         if instrument is not None:
             return self.mint(instrument)
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("PaymentMethod", id, param, status=400)
+        record = self.named(id, param, status=400)
         if record.spent and record.data["customer"] is None:
             raise ApiError(400, _PREVIOUSLY_USED, param=param)
         return record
@@ -157,9 +148,7 @@ class PaymentMethods:
         https://docs.stripe.com/testing#declined-payments
         """
         instrument = instruments.by_id(id)
-        record = self.mint(instrument) if instrument is not None else self._records.find(id)
-        if record is None:
-            raise no_such("PaymentMethod", id, "payment_method")
+        record = self.named(id) if instrument is None else self.mint(instrument)
         decline = record.instrument.attach_decline
         if decline is not None:
             raise ApiError(
@@ -191,7 +180,7 @@ class PaymentMethods:
         self._events.emit("payment_method.attached", method)
 
     def detach(self, params: Params, id: str) -> StripeObject:
-        record = self._named(id)
+        record = self.named(id)
         if record.data["customer"] is None:
             raise ApiError(
                 400,
@@ -207,9 +196,7 @@ class PaymentMethods:
                 self._detach(record)
 
     def check_owner(self, id: str, customer_id: str, param: str) -> None:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("PaymentMethod", id, param, status=400)
+        record = self.named(id, param, status=400)
         if record.data["customer"] != customer_id:
             raise ApiError(
                 400,
@@ -224,14 +211,14 @@ class PaymentMethods:
             self._records,
             {**params, "customer": customer_id},
             url,
-            noun="PaymentMethod",
-            by=("customer", "allow_redisplay", "type"),
+            noun=self.noun,
+            by=self.listed_by,
             within=() if customer_id is None else None,
         )
 
     def update(self, params: Params, id: str) -> StripeObject:
         """https://docs.stripe.com/api/payment_methods/update: only what a customer has saved."""
-        method = self._named(id).data
+        method = self.named(id).data
         if method["customer"] is None:
             raise ApiError(
                 400,
@@ -259,15 +246,6 @@ class PaymentMethods:
         record.data["customer"] = None
         record.spent = True
         self._events.emit("payment_method.detached", record.data, previous={"customer": previous})
-
-    def _named(self, id: str) -> PaymentMethodRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("PaymentMethod", id, "payment_method")
-        return record
-
-    def find(self, id: str) -> PaymentMethodRecord | None:
-        return self._records.find(id)
 
     def create(self, params: Params, *, publishable: bool) -> StripeObject:
         """What Stripe.js does with a card form. A server may not send card numbers."""
@@ -314,12 +292,8 @@ class PaymentMethods:
         ).data
 
     def retrieve(self, params: Params, id: str) -> StripeObject:
-        record = self._records.find(id)
-        if record is None:
-            instrument = instruments.by_id(id)
-            if instrument is None:
-                raise no_such("PaymentMethod", id, "payment_method")
-            record = self.mint(instrument)
+        instrument = instruments.by_id(id)
+        record = self.named(id) if instrument is None else self.mint(instrument)
         return record.data
 
     def is_past(self, month: int, year: int) -> bool:

@@ -1,17 +1,14 @@
 """Refunds (https://docs.stripe.com/refunds)."""
 
 from stripe_sandbox.core.api_objects import StripeObject, build
-from stripe_sandbox.core.clock import Clock, Timer
-from stripe_sandbox.core.config import SandboxConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.core.store import Collection, Record
+from stripe_sandbox.core.store import Record
 from stripe_sandbox.objects.charges import ChargeRecord, Charges
 from stripe_sandbox.objects.disputes import Disputes
-from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.instruments import BANK_TRANSFER, CARD
 from stripe_sandbox.objects.ledger import Ledger
 from stripe_sandbox.objects.payment_intents import PaymentIntents
-from stripe_sandbox.protocol.errors import ApiError, invalid_param, no_such
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError, invalid_param
 from stripe_sandbox.protocol.lists import list_page
 from stripe_sandbox.protocol.money import check_decimals, display
 from stripe_sandbox.protocol.params import (
@@ -69,37 +66,27 @@ class RefundRecord(Record):
     def __init__(self, data: StripeObject, charge: ChargeRecord) -> None:
         super().__init__(data)
         self.charge = charge
-        self.timer: Timer | None = None
 
 
-class Refunds:
+class Refunds(Resource[RefundRecord]):
+    url = "/v1/refunds"
+    noun = "refund"
+    indexes = ("charge", "payment_intent")
+    listed_by = ("charge", "payment_intent")
+
     def __init__(
         self,
-        config: SandboxConfig,
-        clock: Clock,
-        ids: IdFactory,
-        events: EventLog,
+        account: Account,
         ledger: Ledger,
         charges: Charges,
         intents: PaymentIntents,
         disputes: Disputes,
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._ids = ids
-        self._events = events
+        super().__init__(account)
         self._ledger = ledger
         self._charges = charges
         self._intents = intents
         self._disputes = disputes
-        self._records: Collection[RefundRecord] = Collection(
-            capacity=config.capacity,
-            indexes={
-                "charge": lambda refund: refund["charge"],
-                "payment_intent": lambda refund: refund["payment_intent"],
-            },
-            on_evict=lambda record: clock.cancel(record.timer),
-        )
 
     def check_create(self, params: Params) -> None:
         if "charge" not in params and "payment_intent" not in params:
@@ -140,13 +127,6 @@ class Refunds:
                 param="amount",
             )
         return self._refund(charge, amount, params).data
-
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self.named(id).data
-
-    def list(self, params: Params) -> StripeObject:
-        by = ("charge", "payment_intent")
-        return list_page(self._records, params, "/v1/refunds", noun="refund", by=by)
 
     def update(self, params: Params, id: str) -> StripeObject:
         record = self.named(id)
@@ -208,15 +188,6 @@ class Refunds:
             within=self._records.by("charge", charge_id),
         )
 
-    def find(self, id: str) -> RefundRecord | None:
-        return self._records.find(id)
-
-    def named(self, id: str) -> RefundRecord:
-        record = self._records.find(id)
-        if record is None:
-            raise no_such("refund", id, "id")
-        return record
-
     def succeed(self, id: str) -> StripeObject:
         """The bank took a pending refund, or the customer told where it should go."""
         record = self._in_status(id, ("pending", "requires_action"))
@@ -237,9 +208,7 @@ class Refunds:
 
     def _charge_of(self, params: Params) -> ChargeRecord:
         if "charge" in params:
-            charge = self._charges.find(params["charge"])
-            if charge is None:
-                raise no_such("charge", params["charge"], "charge")
+            charge = self._charges.named(params["charge"], "charge")
             if charge.data["status"] != "succeeded" or not charge.data["captured"]:
                 raise ApiError(
                     400,
@@ -249,18 +218,15 @@ class Refunds:
                 )
             return charge
         id = params["payment_intent"]
-        intent = self._intents.find(id)
-        if intent is None:
-            raise no_such("payment_intent", id, "payment_intent")
-        latest = intent.data["latest_charge"]
-        charge = None if latest is None else self._charges.find(latest)
-        if intent.status != "succeeded" or charge is None:
+        intent = self._intents.named(id, "payment_intent")
+        latest = self._charges.find(intent.data["latest_charge"] or "")
+        if intent.status != "succeeded" or latest is None:
             raise ApiError(
                 400,
                 f"This PaymentIntent ({id}) does not have a successful charge to refund.",
                 param="payment_intent",
             )
-        return charge
+        return latest
 
     def _refund(self, charge: ChargeRecord, amount: int, params: Params) -> RefundRecord:
         instrument = charge.method.instrument

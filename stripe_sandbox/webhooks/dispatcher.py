@@ -15,12 +15,10 @@ from typing import Any
 import httpx
 
 from stripe_sandbox.core.api_objects import StripeObject, build
-from stripe_sandbox.core.clock import Clock
-from stripe_sandbox.core.config import SandboxConfig, WebhookEndpointConfig
-from stripe_sandbox.core.ids import IdFactory
+from stripe_sandbox.core.config import WebhookEndpointConfig
 from stripe_sandbox.core.spread import seeded
 from stripe_sandbox.core.store import Collection, Record
-from stripe_sandbox.objects.events import EventLog
+from stripe_sandbox.objects.resource import Account
 from stripe_sandbox.trouble.webhook_faults import WebhookFault, WebhookFaultKind, WebhookFaultPlan
 
 logger = logging.getLogger("stripe_sandbox.webhooks")
@@ -109,16 +107,13 @@ class WebhookDispatcher:
 
     def __init__(
         self,
-        config: SandboxConfig,
-        clock: Clock,
-        events: EventLog,
-        ids: IdFactory,
+        account: Account,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._events = events
-        self._ids = ids
+        self._config = config = account.config
+        self._clock = account.clock
+        self._events = account.events
+        self._ids = account.ids
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
         # The API refuses a seventeenth; whoever runs the sandbox may add more.
@@ -134,7 +129,7 @@ class WebhookDispatcher:
         self.attempts: deque[DeliveryAttempt] = deque(maxlen=config.capacity)
         for endpoint in config.webhook_endpoints:
             self.add_endpoint(endpoint)
-        events.subscribe(self._accept)
+        account.events.subscribe(self._accept)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from stripe_sandbox.core.api_objects import StripeObject
 from stripe_sandbox.core.config import WebhookEndpointConfig
-from stripe_sandbox.core.ids import IdFactory
-from stripe_sandbox.protocol.errors import ApiError, no_such
-from stripe_sandbox.protocol.lists import list_page
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError
 from stripe_sandbox.protocol.params import (
     EXPAND,
     LIST_PARAMS,
@@ -52,11 +51,15 @@ DELETE: dict[str, Kind] = {}
 LIST: dict[str, Kind] = LIST_PARAMS
 
 
-class WebhookEndpoints:
+class WebhookEndpoints(Resource[Endpoint]):
     """The API's view of the dispatcher's endpoints, configured ones included."""
 
-    def __init__(self, ids: IdFactory, dispatcher: WebhookDispatcher) -> None:
-        self._ids = ids
+    url = "/v1/webhook_endpoints"
+    noun = "webhook endpoint"
+    id_param = "webhook_endpoint"
+
+    def __init__(self, account: Account, dispatcher: WebhookDispatcher) -> None:
+        super().__init__(account, dispatcher.registry)
         self._dispatcher = dispatcher
 
     def create(self, params: Params) -> StripeObject:
@@ -85,11 +88,8 @@ class WebhookEndpoints:
         )
         return {**endpoint.data, "secret": secret}
 
-    def retrieve(self, params: Params, id: str) -> StripeObject:
-        return self._named(id).data
-
     def update(self, params: Params, id: str) -> StripeObject:
-        endpoint = self._named(id)
+        endpoint = self.named(id)
         metadata = merge_metadata(endpoint.data["metadata"], params.get("metadata"))
         shown: StripeObject = {
             name: params[name] for name in ("description", "url") if name in params
@@ -108,16 +108,5 @@ class WebhookEndpoints:
 
     def delete(self, params: Params, id: str) -> StripeObject:
         """Nothing more is sent there, retries included."""
-        self._dispatcher.remove_endpoint(self._named(id).id)
+        self._dispatcher.remove_endpoint(self.named(id).id)
         return {"id": id, "object": "webhook_endpoint", "deleted": True}
-
-    def list(self, params: Params) -> StripeObject:
-        return list_page(
-            self._dispatcher.registry, params, "/v1/webhook_endpoints", noun="webhook endpoint"
-        )
-
-    def _named(self, id: str) -> Endpoint:
-        endpoint = self._dispatcher.registry.find(id)
-        if endpoint is None:
-            raise no_such("webhook endpoint", id, "webhook_endpoint")
-        return endpoint
