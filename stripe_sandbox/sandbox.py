@@ -20,7 +20,8 @@ from stripe_sandbox.objects.disputes import Disputes
 from stripe_sandbox.objects.early_fraud_warnings import EarlyFraudWarnings
 from stripe_sandbox.objects.events import EventLog
 from stripe_sandbox.objects.ledger import Ledger
-from stripe_sandbox.objects.payment_intents import Outcome, PaymentIntents
+from stripe_sandbox.objects.payment_attempts import Outcome, PaymentAttempts
+from stripe_sandbox.objects.payment_intents import PaymentIntents
 from stripe_sandbox.objects.payment_methods import PaymentMethods
 from stripe_sandbox.objects.refunds import Refunds
 from stripe_sandbox.objects.resource import Account, Resource
@@ -65,13 +66,14 @@ class Sandbox:
         self.payment_methods = methods = PaymentMethods(account)
         self.customers = customers = Customers(account, methods)
         self.charges = charges = Charges(account, ledger)
-        self.payment_intents = intents = PaymentIntents(
-            account, methods, customers, charges, self.page_url
-        )
+        self._attempts = attempts = PaymentAttempts(account, methods, charges, self.page_url)
+        self.payment_intents = intents = PaymentIntents(account, methods, customers, attempts)
         self.disputes = disputes = Disputes(account, ledger, charges)
         self.early_fraud_warnings = EarlyFraudWarnings(account, charges)
         self.refunds = Refunds(account, ledger, charges, intents, disputes)
-        self.checkout_sessions = CheckoutSessions(account, customers, intents, self.page_url)
+        self.checkout_sessions = CheckoutSessions(
+            account, customers, intents, attempts, self.page_url
+        )
         self.expander = Expander(self._resolvers())
         self._timers: asyncio.Task[None] | None = None
 
@@ -134,7 +136,9 @@ class Sandbox:
 
     def authenticate(self, payment_intent_id: str, *, approve: bool = True) -> StripeObject:
         """Approve or refuse on the bank's 3-D Secure page."""
-        return self.payment_intents.authenticate(payment_intent_id, approve=approve).data
+        record = self.payment_intents.named(payment_intent_id)
+        self._attempts.authenticate(record, approve=approve)
+        return record.data
 
     # Banks
 
@@ -146,7 +150,9 @@ class Sandbox:
         """
         if outcome not in get_args(Outcome):
             raise ApiError(400, f"Invalid outcome: must be one of {', '.join(get_args(Outcome))}")
-        return self.payment_intents.settle(payment_intent_id, outcome).data
+        record = self.payment_intents.named(payment_intent_id)
+        self._attempts.settle(record, outcome)
+        return record.data
 
     def succeed_refund(self, refund_id: str) -> StripeObject:
         """A pending refund arrives."""

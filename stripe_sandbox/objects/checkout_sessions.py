@@ -9,7 +9,8 @@ from stripe_sandbox.core.api_objects import StripeObject, build
 from stripe_sandbox.core.store import Collection, Record
 from stripe_sandbox.objects.customers import Customers
 from stripe_sandbox.objects.instruments import types_on_offer
-from stripe_sandbox.objects.payment_intents import PaymentIntentRecord, PaymentIntents
+from stripe_sandbox.objects.payment_attempts import Attempt, PaymentAttempts, PaymentIntentRecord
+from stripe_sandbox.objects.payment_intents import PaymentIntents
 from stripe_sandbox.objects.payment_methods import PaymentMethodRecord
 from stripe_sandbox.objects.resource import Account, Resource
 from stripe_sandbox.protocol.errors import ApiError, invalid_param, missing_param, no_such
@@ -78,15 +79,17 @@ class CheckoutSessions(Resource[SessionRecord]):
         account: Account,
         customers: Customers,
         intents: PaymentIntents,
+        attempts: PaymentAttempts,
         page_url: Callable[[str], str],
     ) -> None:
         super().__init__(account)
         self._customers = customers
         self._intents = intents
+        self._attempts = attempts
         self._page_url = page_url
         self._products: Collection[Record] = Collection(capacity=account.config.capacity)
-        intents.on_paid.append(self._on_paid)
-        intents.on_failed.append(self._on_failed)
+        attempts.on_paid.append(self._on_paid)
+        attempts.on_failed.append(self._on_failed)
 
     # The API
 
@@ -271,7 +274,8 @@ class CheckoutSessions(Resource[SessionRecord]):
             raise invalid_param("A payment method is needed.", "payment_method")
         intent = self._intent_of(record)
         try:
-            self._intents.pay(intent, method, session["success_url"])
+            self._attempts.attach(intent, method)
+            self._attempts.start(intent, Attempt(method, session["success_url"]))
         except ApiError as declined:
             if declined.error["type"] != "card_error":
                 raise
@@ -296,7 +300,7 @@ class CheckoutSessions(Resource[SessionRecord]):
         if outcome == "complete":
             redirect = self.success_address(record)
         elif outcome == "requires_action" and intent is not None:
-            redirect = self._intents.authentication_page(intent)
+            redirect = self._attempts.authentication_page(intent)
         data = None if intent is None else intent.data
         return PagePayment(outcome, record.data, data, error, redirect)
 
@@ -357,7 +361,7 @@ class CheckoutSessions(Resource[SessionRecord]):
         intent_id = record.data["payment_intent"]
         intent = None if intent_id is None else self._intents.find(intent_id)
         if intent is not None and intent.status not in ("succeeded", "canceled"):
-            self._intents.cancel_now(intent, "automatic")
+            self._attempts.cancel(intent, "automatic")
         self._events.emit("checkout.session.expired", record.data)
 
     def _expire_by_timer(self, id: str) -> None:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from stripe_sandbox.objects.checkout_sessions import SessionRecord
 from stripe_sandbox.objects.instructions import acts_elsewhere
 from stripe_sandbox.objects.instruments import BANK_DEBIT, CARD
-from stripe_sandbox.objects.payment_intents import PaymentIntentRecord
+from stripe_sandbox.objects.payment_attempts import PaymentIntentRecord
 from stripe_sandbox.pages.checkout_form import DELAYED, Submission, read_form
 from stripe_sandbox.pages.templating import BANK_PAGE_HEADERS, render
 from stripe_sandbox.protocol.connection import ClientLeft, read_body
@@ -95,7 +95,7 @@ class Pages:
         if decision not in ("approve", "refuse"):
             return self._bank_page(record, status=422)
         intents = self._sandbox.payment_intents
-        intents.authenticate(record.id, approve=decision == "approve")
+        self._sandbox.authenticate(record.id, approve=decision == "approve")
         if record.session_id is not None:
             return self._back_to_session(record)
         if attempt.return_url is not None:
