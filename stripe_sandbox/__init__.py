@@ -81,13 +81,13 @@ The same over HTTP, in JSON, under ``/_sandbox``: see ``stripe_sandbox.control``
 """
 
 from stripe_sandbox.app import SandboxApp, create_app
-from stripe_sandbox.checkout_sessions import PagePayment
-from stripe_sandbox.config import SandboxConfig, WebhookEndpointConfig
-from stripe_sandbox.connection import ConnectionDropped
-from stripe_sandbox.errors import ApiError
+from stripe_sandbox.core.config import SandboxConfig, WebhookEndpointConfig
+from stripe_sandbox.objects.checkout_sessions import PagePayment
+from stripe_sandbox.protocol.connection import ConnectionDropped
+from stripe_sandbox.protocol.errors import ApiError
 from stripe_sandbox.sandbox import Sandbox
 from stripe_sandbox.server import serve
-from stripe_sandbox.webhooks import DeliveryAttempt
+from stripe_sandbox.webhooks.dispatcher import DeliveryAttempt
 
 __all__ = [
     "ApiError",

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import uvicorn
 
 from stripe_sandbox.app import create_app
-from stripe_sandbox.config import (
+from stripe_sandbox.core.config import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     SandboxConfig,
     WebhookEndpointConfig,
 )
-from stripe_sandbox.faults import FAULT_KINDS
 from stripe_sandbox.sandbox import Sandbox
 from stripe_sandbox.server import KEEP_ALIVE_SECONDS, ProgramServer
-from stripe_sandbox.trouble import TROUBLE_SYNTAX
-from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS
+from stripe_sandbox.trouble.faults import FAULT_KINDS
+from stripe_sandbox.trouble.syntax import TROUBLE_SYNTAX
+from stripe_sandbox.trouble.webhook_faults import WEBHOOK_FAULT_KINDS
 
 
 def _parser() -> argparse.ArgumentParser:

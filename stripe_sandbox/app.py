@@ -7,12 +7,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stripe_sandbox.api import StripeApi
-from stripe_sandbox.control import control_routes
-from stripe_sandbox.dashboard import Dashboard, dashboard_routes
-from stripe_sandbox.pages import page_routes
+from stripe_sandbox.api.endpoint import StripeApi
+from stripe_sandbox.control.routes import control_routes
+from stripe_sandbox.pages.checkout import page_routes
+from stripe_sandbox.pages.dashboard import Dashboard, dashboard_routes
+from stripe_sandbox.pages.stripe_js import browser_routes
 from stripe_sandbox.sandbox import Sandbox
-from stripe_sandbox.stripe_js import browser_routes
 
 _API = ("/v1/", "/v2/")
 """Nothing is under v2; a caller is told so in the shape that its SDK reads."""

@@ -6,31 +6,34 @@ from typing import Literal, get_args
 
 import httpx
 
-from stripe_sandbox import instruments
-from stripe_sandbox.charges import ChargeRecord, Charges
-from stripe_sandbox.checkout_sessions import CheckoutSessions, PagePayment
-from stripe_sandbox.clock import Clock
-from stripe_sandbox.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
-from stripe_sandbox.customers import Customers
-from stripe_sandbox.disputes import Disputes
-from stripe_sandbox.early_fraud_warnings import EarlyFraudWarnings
-from stripe_sandbox.errors import ApiError, no_such
-from stripe_sandbox.events import EventLog
-from stripe_sandbox.expansion import Expander, Resolver
-from stripe_sandbox.faults import FaultPlan
-from stripe_sandbox.idempotency import IdempotencyKeys
-from stripe_sandbox.ids import IdFactory
-from stripe_sandbox.ledger import Ledger
-from stripe_sandbox.objects import StripeObject
-from stripe_sandbox.payment_intents import Outcome, PaymentIntents
-from stripe_sandbox.payment_methods import PaymentMethods
-from stripe_sandbox.rate_limit import RateLimiter
-from stripe_sandbox.refunds import Refunds
-from stripe_sandbox.requests import RequestLog
-from stripe_sandbox.spread import Spread, seeded
-from stripe_sandbox.trouble import add_trouble
-from stripe_sandbox.webhook_endpoints import WebhookEndpoints
-from stripe_sandbox.webhooks import WebhookDispatcher
+from stripe_sandbox.core.api_objects import StripeObject
+from stripe_sandbox.core.clock import Clock
+from stripe_sandbox.core.config import DEFAULT_HOST, DEFAULT_PORT, SandboxConfig
+from stripe_sandbox.core.ids import IdFactory
+from stripe_sandbox.core.spread import Spread, seeded
+from stripe_sandbox.core.store import R
+from stripe_sandbox.objects import instruments
+from stripe_sandbox.objects.charges import ChargeRecord, Charges
+from stripe_sandbox.objects.checkout_sessions import CheckoutSessions, PagePayment
+from stripe_sandbox.objects.customers import Customers
+from stripe_sandbox.objects.disputes import Disputes
+from stripe_sandbox.objects.early_fraud_warnings import EarlyFraudWarnings
+from stripe_sandbox.objects.events import EventLog
+from stripe_sandbox.objects.ledger import Ledger
+from stripe_sandbox.objects.payment_attempts import Outcome, PaymentAttempts
+from stripe_sandbox.objects.payment_intents import PaymentIntents
+from stripe_sandbox.objects.payment_methods import PaymentMethods
+from stripe_sandbox.objects.refunds import Refunds
+from stripe_sandbox.objects.resource import Account, Resource
+from stripe_sandbox.protocol.errors import ApiError, no_such
+from stripe_sandbox.protocol.expansion import Expander, Resolver
+from stripe_sandbox.protocol.idempotency import IdempotencyKeys
+from stripe_sandbox.protocol.rate_limit import RateLimiter
+from stripe_sandbox.protocol.requests import RequestLog
+from stripe_sandbox.trouble.faults import FaultPlan
+from stripe_sandbox.trouble.syntax import add_trouble
+from stripe_sandbox.webhooks.dispatcher import WebhookDispatcher
+from stripe_sandbox.webhooks.endpoints import WebhookEndpoints
 
 
 class Sandbox:
@@ -49,36 +52,27 @@ class Sandbox:
         self.public_url = config.public_url or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"
         self.clock = clock = Clock()
         self.ids = ids = IdFactory(config.seed)
-        self.events = events = EventLog(config, clock, ids)
-        self.webhooks = WebhookDispatcher(config, clock, events, ids, webhook_transport)
-        self.webhook_endpoints = WebhookEndpoints(ids, self.webhooks)
+        self.events = EventLog(config, clock, ids)
+        account = Account(config, clock, ids, self.events)
+        self.webhooks = WebhookDispatcher(account, webhook_transport)
+        self.webhook_endpoints = WebhookEndpoints(account, self.webhooks)
         self.faults = FaultPlan(seeded(config.seed, "faults"))
         self.limiter = RateLimiter(config.rate_limit)
         self._latency = Spread.of(config.latency)
         self._chance = seeded(config.seed, "latency")
         self.requests = RequestLog(config.request_capacity)
         self.idempotency = IdempotencyKeys(clock, config.capacity)
-        self.ledger = ledger = Ledger(config, clock, ids)
-        self.payment_methods = PaymentMethods(config, clock, ids, events)
-        self.customers = Customers(config, clock, ids, events, self.payment_methods)
-        self.charges = Charges(config, clock, ids, events, ledger)
-        self.payment_intents = PaymentIntents(
-            config,
-            clock,
-            ids,
-            events,
-            self.payment_methods,
-            self.customers,
-            self.charges,
-            self.page_url,
-        )
-        self.disputes = Disputes(config, clock, ids, events, ledger, self.charges)
-        self.early_fraud_warnings = EarlyFraudWarnings(config, clock, ids, events, self.charges)
-        self.refunds = Refunds(
-            config, clock, ids, events, ledger, self.charges, self.payment_intents, self.disputes
-        )
+        self.ledger = ledger = Ledger(account)
+        self.payment_methods = methods = PaymentMethods(account)
+        self.customers = customers = Customers(account, methods)
+        self.charges = charges = Charges(account, ledger)
+        self._attempts = attempts = PaymentAttempts(account, methods, charges, self.page_url)
+        self.payment_intents = intents = PaymentIntents(account, methods, customers, attempts)
+        self.disputes = disputes = Disputes(account, ledger, charges)
+        self.early_fraud_warnings = EarlyFraudWarnings(account, charges)
+        self.refunds = Refunds(account, ledger, charges, intents, disputes)
         self.checkout_sessions = CheckoutSessions(
-            config, clock, ids, events, self.customers, self.payment_intents, self.page_url
+            account, customers, intents, attempts, self.page_url
         )
         self.expander = Expander(self._resolvers())
         self._timers: asyncio.Task[None] | None = None
@@ -110,7 +104,7 @@ class Sandbox:
         return self._latency.draw(self._chance)
 
     def add_trouble(self, text: str) -> None:
-        """Trouble by chance, as ``--trouble`` takes it: see ``stripe_sandbox.trouble``."""
+        """Trouble by chance, as ``--trouble`` takes it: see ``stripe_sandbox.trouble.syntax``."""
         add_trouble(text, self.faults, self.webhooks.faults)
 
     def page_url(self, path: str) -> str:
@@ -142,7 +136,9 @@ class Sandbox:
 
     def authenticate(self, payment_intent_id: str, *, approve: bool = True) -> StripeObject:
         """Approve or refuse on the bank's 3-D Secure page."""
-        return self.payment_intents.authenticate(payment_intent_id, approve=approve).data
+        record = self.payment_intents.named(payment_intent_id)
+        self._attempts.authenticate(record, approve=approve)
+        return record.data
 
     # Banks
 
@@ -154,7 +150,9 @@ class Sandbox:
         """
         if outcome not in get_args(Outcome):
             raise ApiError(400, f"Invalid outcome: must be one of {', '.join(get_args(Outcome))}")
-        return self.payment_intents.settle(payment_intent_id, outcome).data
+        record = self.payment_intents.named(payment_intent_id)
+        self._attempts.settle(record, outcome)
+        return record.data
 
     def succeed_refund(self, refund_id: str) -> StripeObject:
         """A pending refund arrives."""
@@ -230,58 +228,38 @@ class Sandbox:
             charge = self.payment_intents.named(payment_intent).data["latest_charge"]
         if charge is None:
             raise ApiError(400, "A charge, or a payment_intent with a charge, is needed.")
-        record = self.charges.find(charge)
-        if record is None:
-            raise no_such("charge", charge, "charge")
-        return record
+        return self.charges.named(charge, "charge")
 
     def _resolvers(self) -> dict[tuple[str, str], Resolver]:
-        def intent(holder: StripeObject) -> StripeObject | None:
-            record = self.payment_intents.find(holder["payment_intent"] or "")
-            return None if record is None else record.data
-
-        def charge_in(name: str) -> Resolver:
-            def resolve(holder: StripeObject) -> StripeObject | None:
-                record = self.charges.find(holder[name] or "")
-                return None if record is None else record.data
-
-            return resolve
-
-        def transaction_in(name: str) -> Resolver:
-            return lambda holder: self.ledger.find(holder.get(name) or "")
-
-        def method(holder: StripeObject) -> StripeObject | None:
-            record = self.payment_methods.find(holder["payment_method"] or "")
-            return None if record is None else record.data
-
         def line_items(holder: StripeObject) -> StripeObject | None:
             return self.checkout_sessions.line_items({}, holder["id"])
 
         def product(holder: StripeObject) -> StripeObject | None:
             return self.checkout_sessions.product(holder["product"])
 
-        def customer(holder: StripeObject) -> StripeObject | None:
-            record = self.customers.find(holder["customer"] or "")
-            return None if record is None else record.data
-
         def source(holder: StripeObject) -> StripeObject | None:
             id: str = holder["source"] or ""
             found = self.charges.find(id) or self.refunds.find(id) or self.disputes.find(id)
             return None if found is None else found.data
 
-        def nothing(holder: StripeObject) -> StripeObject | None:
-            return None
+        intent = _named_in(self.payment_intents, "payment_intent")
+        charge = _named_in(self.charges, "charge")
+        method = _named_in(self.payment_methods, "payment_method")
+        customer = _named_in(self.customers, "customer")
+
+        def transaction_in(name: str) -> Resolver:
+            return lambda holder: self.ledger.find(holder.get(name) or "")
 
         return {
-            ("payment_intent", "latest_charge"): charge_in("latest_charge"),
+            ("payment_intent", "latest_charge"): _named_in(self.charges, "latest_charge"),
             ("payment_intent", "payment_method"): method,
             ("payment_intent", "customer"): customer,
-            ("payment_intent", "review"): nothing,
+            ("payment_intent", "review"): lambda _: None,
             ("charge", "payment_intent"): intent,
             ("charge", "balance_transaction"): transaction_in("balance_transaction"),
             ("charge", "customer"): customer,
             ("charge", "refunds"): lambda holder: self.refunds.of_charge(holder["id"]),
-            ("refund", "charge"): charge_in("charge"),
+            ("refund", "charge"): charge,
             ("refund", "payment_intent"): intent,
             ("refund", "balance_transaction"): transaction_in("balance_transaction"),
             ("refund", "failure_balance_transaction"): transaction_in(
@@ -292,11 +270,21 @@ class Sandbox:
             ("refund", "customer"): customer,
             ("refund", "payment_method"): method,
             ("payment_method", "customer"): customer,
-            ("radar.early_fraud_warning", "charge"): charge_in("charge"),
+            ("radar.early_fraud_warning", "charge"): charge,
             ("radar.early_fraud_warning", "payment_intent"): intent,
             ("checkout.session", "line_items"): line_items,
             ("price", "product"): product,
-            ("dispute", "charge"): charge_in("charge"),
+            ("dispute", "charge"): charge,
             ("dispute", "payment_intent"): intent,
             ("balance_transaction", "source"): source,
         }
+
+
+def _named_in(resource: Resource[R], name: str) -> Resolver:
+    """The object whose id stands in the property ``name``."""
+
+    def resolve(holder: StripeObject) -> StripeObject | None:
+        record = resource.find(holder[name] or "")
+        return None if record is None else record.data
+
+    return resolve

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 
 from stripe_sandbox.app import SandboxApp, create_app
-from stripe_sandbox.config import DEFAULT_HOST
+from stripe_sandbox.core.config import DEFAULT_HOST
 from stripe_sandbox.sandbox import Sandbox
 
 _STOP_SECONDS = 2.0

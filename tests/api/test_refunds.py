@@ -10,7 +10,7 @@ import pytest
 
 from app.domain.payments import PaymentStatus
 from stripe_sandbox import ApiError
-from stripe_sandbox.faults import Fault, FaultKind
+from stripe_sandbox.trouble.faults import Fault, FaultKind
 from tests.support.database_faults import DatabaseFaults, When, faulty
 from tests.support.shop import GIVE_UP, Shop, ShopOptions, book, ok, open_shop, refused
 

@@ -205,7 +205,7 @@ def test_dockerignore_lets_through(path: str) -> None:
         ".git/config",
         ".venv/bin/python",
         "requirements-dev.lock",
-        "stripe_sandbox/store.py",
+        "stripe_sandbox/core/store.py",
         "tests/unit/test_money.py",
         "secrets.json",
         "application.log",

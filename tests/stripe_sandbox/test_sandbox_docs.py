@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stripe_sandbox import Sandbox, control, instruments
+from stripe_sandbox import Sandbox, control
 from stripe_sandbox.__main__ import _parser
-from stripe_sandbox.cards_by_country import CARDS_BY_COUNTRY
-from stripe_sandbox.control import control_routes
-from stripe_sandbox.faults import FAULT_KINDS, FaultPlan
-from stripe_sandbox.webhook_faults import WEBHOOK_FAULT_KINDS, WebhookFaultPlan
+from stripe_sandbox.control.routes import control_routes
+from stripe_sandbox.objects import instruments
+from stripe_sandbox.objects.cards_by_country import CARDS_BY_COUNTRY
+from stripe_sandbox.trouble.faults import FAULT_KINDS, FaultPlan
+from stripe_sandbox.trouble.webhook_faults import WEBHOOK_FAULT_KINDS, WebhookFaultPlan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "stripe_sandbox.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_sandbox.store import Collection, Record
+from stripe_sandbox.core.store import Collection, Record
 
 
 async def intents(rig: Any, count: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stripe_sandbox.objects import build
+from stripe_sandbox.core.api_objects import build
 
 OFFICIAL: dict[str, list[str]] = json.loads(
     Path(__file__).with_name("official_keys.json").read_text()

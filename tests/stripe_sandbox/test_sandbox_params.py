@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stripe_sandbox import (
+from stripe_sandbox.objects import (
     charges,
     customers,
     disputes,
@@ -15,10 +15,10 @@ from stripe_sandbox import (
     ledger,
     payment_methods,
     refunds,
-    webhook_endpoints,
 )
-from stripe_sandbox import checkout_session_params as sessions
-from stripe_sandbox import payment_intent_params as intents
+from stripe_sandbox.objects import checkout_session_params as sessions
+from stripe_sandbox.objects import payment_intent_params as intents
+from stripe_sandbox.webhooks import endpoints as webhook_endpoints
 
 ROWS = [
     ("_payment_intent_create_params.PaymentIntentCreateParams", intents.CREATE),

@@ -198,5 +198,5 @@ async def test_nothing_is_left_running_after_closing() -> None:
 
 
 def test_the_package_knows_nothing_of_the_service() -> None:
-    for path in (ROOT / "stripe_sandbox").glob("*.py"):
+    for path in (ROOT / "stripe_sandbox").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) app\b", path.read_text(), re.M), path

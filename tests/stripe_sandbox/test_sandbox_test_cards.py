@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import pytest
 import stripe
 
-from stripe_sandbox import instruments
+from stripe_sandbox.objects import instruments
 
 CARDS = "https://docs.stripe.com/testing#cards"
 DECLINES = "https://docs.stripe.com/testing#declined-payments"

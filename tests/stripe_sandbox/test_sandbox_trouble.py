@@ -15,7 +15,7 @@ import pytest
 
 from stripe_sandbox import Sandbox, SandboxConfig
 from stripe_sandbox.__main__ import main
-from stripe_sandbox.spread import Spread, seeded
+from stripe_sandbox.core.spread import Spread, seeded
 
 ROOT = Path(__file__).parents[2]
 INTENT = {"amount": "1000", "currency": "usd"}

@@ -6,8 +6,8 @@ import httpx
 import pytest
 import stripe
 
-from stripe_sandbox.errors import ApiError
-from stripe_sandbox.wire import decode
+from stripe_sandbox.protocol.errors import ApiError
+from stripe_sandbox.protocol.wire import decode
 
 INTENT = {"amount": "1000", "currency": "usd"}
 

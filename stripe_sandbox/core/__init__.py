@@ -1,0 +1,1 @@
+"""What has no knowledge of Stripe's API: time, ids, settings, API objects as data, the store."""

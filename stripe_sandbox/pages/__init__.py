@@ -1,0 +1,1 @@
+"""What browsers are shown: hosted checkout, 3-D Secure, the dashboard, Stripe.js."""

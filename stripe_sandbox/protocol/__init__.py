@@ -1,0 +1,1 @@
+"""How Stripe speaks: wire format, parameters, money, errors, lists, idempotency, rate limits."""
