@@ -263,10 +263,15 @@ class Payment:
         return self.status.is_paid or self.status is PaymentStatus.CANCELED
 
     @property
+    def is_over(self) -> bool:
+        """Whether no attempt to pay it may be made: decided, or paid and held for a person."""
+        return self.is_final or self.review is not None
+
+    @property
     def is_payable(self) -> bool:
         """Whether a shopper may be sent to pay it; by card, one that was declined too."""
         is_open = self.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
-        return is_open and not self.is_final and self.review is None
+        return is_open and not self.is_over
 
     @property
     def was_tried(self) -> bool:
@@ -315,15 +320,13 @@ class Payment:
         raise self.not_confirmable(detail)
 
     def require_cancelable(self) -> None:
-        """Raises PaymentNotCancelable for a payment that is paid, held or was never open."""
+        """Raises PaymentNotCancelable for a payment that is paid or held."""
         if self.review is not None:
             detail = "This payment was paid and the shop is checking it, so it cannot be canceled."
         elif self.status is PaymentStatus.REFUNDED:
             detail = "This payment has been paid and refunded already."
         elif self.status.is_paid:
             detail = "This payment has been paid and can no longer be canceled, only refunded."
-        elif self.status is PaymentStatus.FAILED and self.is_final:
-            detail = "This payment has failed and nothing was taken; there is nothing to cancel."
         else:
             return
         raise self.not_cancelable(detail)

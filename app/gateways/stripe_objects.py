@@ -1,5 +1,6 @@
 """Stripe's objects in our words: from the SDK (as dicts) and from events, read field by field."""
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -82,9 +83,11 @@ def _expiry_of(next_action: Object) -> datetime | None:
     details = next_action.get(str(next_action.get("type")))
     if not isinstance(details, Mapping):
         return None
-    for named in (details, _optional_object(details, "qr_code") or {}):
+    qr_code = details.get("qr_code")
+    for named in (details, qr_code if isinstance(qr_code, Mapping) else {}):
         for name in ("expires_at", "expires_after"):
-            if named.get(name) is not None:
+            # Some details are untyped (use_stripe_sdk): what is no time is no hint.
+            with contextlib.suppress(Unreadable):
                 return _instant(named, name)
     return None
 

@@ -83,12 +83,13 @@ async def confirm_payment(
     yet.
     """
 
-    async def confirm(confirmation_id: str, _is_repeat: bool) -> BaseModel:
+    async def confirm(confirmation_id: str, is_repeat: bool) -> BaseModel:
         confirmation = await services.intents.confirm(
             caller,
             body.payment_intent_id,
             body.payment_method_id,
             confirmation_id=confirmation_id,
+            is_repeat=is_repeat,
         )
         return ConfirmPaymentReply.of(confirmation)
 

@@ -12,6 +12,7 @@ from app.schemas.common import (
     ReplyBody,
     UserBody,
     cart_items,
+    unset,
 )
 from app.services.card_flow import Opened
 from app.services.purchases import Purchase
@@ -37,7 +38,10 @@ class CreateCheckoutSessionBody(UserBody):
     currency: Currency = "usd"
     locale: Annotated[
         Locale | None,
-        Field(description="The page's language, as Stripe names it; `auto`: the browser's."),
+        Field(
+            description="The page's language, as Stripe names it; `auto`: the browser's.",
+            exclude_if=unset,
+        ),
     ] = None
     metadata: Metadata | None = None
 

@@ -5,7 +5,7 @@ from pydantic import Field, StringConstraints
 
 from app.domain.payments import ElementsDetails, PaymentStatus
 from app.gateways.payments import IntentSnapshot
-from app.schemas.common import Currency, EmailAddress, PurchaseBody, ReplyBody, RequestBody
+from app.schemas.common import Currency, EmailAddress, PurchaseBody, ReplyBody, RequestBody, unset
 from app.services.card_flow import Opened
 from app.services.intents import Confirmation
 from app.services.purchases import Purchase
@@ -15,7 +15,9 @@ class CreatePaymentIntentBody(PurchaseBody):
     currency: Currency = "usd"
     receipt_email: Annotated[
         EmailAddress | None,
-        Field(description="Where Stripe sends a receipt once the payment is paid."),
+        Field(
+            description="Where Stripe sends a receipt once the payment is paid.", exclude_if=unset
+        ),
     ] = None
     description: Annotated[
         Annotated[
@@ -25,7 +27,7 @@ class CreatePaymentIntentBody(PurchaseBody):
             ),
         ]
         | None,
-        Field(description="Shown in Stripe's Dashboard and on its receipt."),
+        Field(description="Shown in Stripe's Dashboard and on its receipt.", exclude_if=unset),
     ] = None
 
     def to_purchase(self) -> Purchase:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from app.domain.callers import Caller
-from app.domain.payments import Payment, PaymentStatus
+from app.domain.payments import Payment
 from app.services.flows import Flows
 from app.services.lookup import PaymentLookup
 
@@ -23,9 +23,9 @@ class CancellationService:
         PaymentNotFound.
         """
         payment, as_of = await self._lookup.read(caller, any_id)
-        if payment.status is PaymentStatus.CANCELED and payment.review is None:
-            return payment
         payment.require_cancelable()
+        if payment.is_final:
+            return payment
         payment = await self._flows[payment.flow].cancel(payment, as_of=as_of, cause=CAUSE)
         if payment.is_final and not payment.status.is_paid:
             return payment

@@ -126,14 +126,15 @@ class CardFlow(ABC, Generic[Snapshot]):
         return await self._at_present(payment)
 
     async def _at_present(self, payment: Payment) -> Opened[Snapshot]:
-        payment.require_payable()
+        if payment.is_over:
+            payment.require_payable()
         stripe_id = self._stripe_id(payment)
         if stripe_id is None:
             raise LookupError(f"{payment.payment_id} was never open at Stripe")
         snapshot = await self._retrieve(stripe_id)
         payment = await self._observe(payment, snapshot, cause=self.route)
-        payment.require_payable()
-        if not self._is_open(snapshot):
+        if payment.is_over or not self._can_be_paid(snapshot):
+            payment.require_payable()
             raise payment.not_confirmable("This checkout is closed. Please start again.")
         return Opened(payment, snapshot)
 
@@ -196,7 +197,12 @@ class CardFlow(ABC, Generic[Snapshot]):
 
     @abstractmethod
     def _is_open(self, snapshot: Snapshot) -> bool:
-        """Whether a shopper can still pay it, and a caller close it."""
+        """Whether a caller can close it."""
+        ...
+
+    @abstractmethod
+    def _can_be_paid(self, snapshot: Snapshot) -> bool:
+        """Whether a shopper is to pay it, who has not done so yet."""
         ...
 
     @abstractmethod

@@ -151,6 +151,9 @@ class CheckoutService(CardFlow[SessionSnapshot]):
     def _is_open(self, snapshot: SessionSnapshot) -> bool:
         return snapshot.status == SessionStatus.OPEN
 
+    def _can_be_paid(self, snapshot: SessionSnapshot) -> bool:
+        return self._is_open(snapshot)
+
     def _may_be_abandoned(self, snapshot: SessionSnapshot) -> bool:
         return self._is_open(snapshot)
 

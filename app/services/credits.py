@@ -27,6 +27,7 @@ from app.services.payment_writer import PaymentWriter
 from app.services.purchases import Pricing, Purchase
 
 ABANDONED: Final = Failure("abandoned", "The payment was not completed in time.")
+CANCELED: Final = Failure("canceled", "The payment was canceled before it was completed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ class CreditsService:
             )
         return await self._debit(payment, as_of)
 
-    async def finish(self, payment: Payment, *, as_of: datetime) -> Payment:
+    async def finish(
+        self, payment: Payment, *, as_of: datetime, failure: Failure = ABANDONED
+    ) -> Payment:
         """Implements Flow: a debit that happened is completed, one that did not is given up.
 
         ``as_of`` is when the payment was read.
@@ -91,16 +94,16 @@ class CreditsService:
                 payment.user_id, payment_id=payment.payment_id, as_of=as_of, now=self._clock()
             )
         except UserNotFound:
-            return await self._fail(payment, ABANDONED)
+            return await self._fail(payment, failure)
         if debit.is_taken:
             return await self._succeed(payment)
-        return await self._fail(payment, ABANDONED)
+        return await self._fail(payment, failure)
 
     async def cancel(self, payment: Payment, *, as_of: datetime, cause: str) -> Payment:
         """Implements Flow: only a payment that was cut short before its debit can be canceled, and
         has then failed.
         """
-        return await self.finish(payment, as_of=as_of)
+        return await self.finish(payment, as_of=as_of, failure=CANCELED)
 
     async def remove_marks(self, payment: Payment) -> Payment:
         """Only for a payment that is at rest but for its marks, long after the last change."""
@@ -159,10 +162,9 @@ class CreditsService:
 
 def _refusal(payment: Payment, available: int) -> PaymentServiceError:
     """Why a failed payment failed."""
-    if payment.failure == ABANDONED:
+    if payment.failure in (ABANDONED, CANCELED):
         return PaymentNotConfirmable(
-            "The payment was given up before it was completed and nothing was taken. "
-            "Please start again.",
+            "This payment ended before it was completed and nothing was taken. Please start again.",
             payment_id=payment.payment_id,
             payment_status=payment.status.value,
         )

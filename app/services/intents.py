@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.domain.callers import Caller
 from app.domain.clock import Clock
-from app.domain.payments import ElementsDetails, Payment, PaymentFlow, PaymentStatus
+from app.domain.payments import ElementsDetails, Payment, PaymentFlow
 from app.errors import CardDeclined, PaymentNotConfirmable, ValidationFailed
 from app.gateways.payments import (
     AttemptDeclined,
@@ -78,18 +78,19 @@ class IntentService(CardFlow[IntentSnapshot]):
         return await self._open(payment, is_repeat=is_repeat)
 
     async def present_action(self, caller: Caller, payment_id: str) -> Opened[IntentSnapshot]:
-        """A payment that was confirmed before, for a shopper who is to act on it now: 3-D Secure, a
-        voucher that is to be shown again, or another attempt.
+        """A payment that was confirmed before, for a shopper who is to act on it now: 3-D Secure,
+        or a voucher that is to be shown again.
 
         Raises PaymentNotConfirmable when there is nothing left to do.
         """
         payment = await self._lookup.get(caller, payment_id)
-        if payment.status is not PaymentStatus.PROCESSING:
+        if payment.is_over:
             payment.require_payable()
         intent = await self._retrieve(payment.stripe_payment_intent_id or "")
         payment = await self._observe(payment, intent, cause="confirm-payment")
-        if intent.status != IntentStatus.REQUIRES_ACTION:
+        if payment.is_over or intent.status != IntentStatus.REQUIRES_ACTION:
             payment.require_payable()
+            raise payment.not_confirmable("This attempt to pay has failed. Please try again.")
         return Opened(payment, intent)
 
     async def confirm(
@@ -99,8 +100,10 @@ class IntentService(CardFlow[IntentSnapshot]):
         payment_method: str | None,
         *,
         confirmation_id: str,
+        is_repeat: bool,
     ) -> Confirmation:
         """Makes one attempt with ``payment_method``, or without one reports what Stripe says now.
+        ``is_repeat`` tells that an earlier try may have made the attempt.
 
         Raises CardDeclined (the payment can be tried again with another payment method), or
         StripeTimeout and StripeFailed when the outcome is not known: it will be settled later.
@@ -111,18 +114,17 @@ class IntentService(CardFlow[IntentSnapshot]):
         if payment.status.is_paid:
             payment = await self._fulfilment.write_order(payment)
             return Confirmation(payment, IntentStatus.SUCCEEDED)
-        if payment_method is None:
-            intent = await self._gateway.retrieve_payment_intent(stripe_payment_intent_id)
-            if intent.status == IntentStatus.REQUIRES_CONFIRMATION:
-                intent = await self._attempt(
-                    payment, stripe_payment_intent_id, None, confirmation_id
-                )
-        else:
-            if payment.is_final:
-                payment.require_payable()
+        if payment_method is not None and payment.is_over:
+            payment.require_payable()
+        intent = await self._retrieve(stripe_payment_intent_id) if payment_method is None else None
+        waits = intent is not None and intent.status == IntentStatus.REQUIRES_CONFIRMATION
+        if intent is None or (waits and not payment.is_over):
             intent = await self._attempt(
                 payment, stripe_payment_intent_id, payment_method, confirmation_id
             )
+            if is_repeat:
+                # Stripe repeats its first answer for a day, whatever became of the attempt since.
+                intent = await self._retrieve(stripe_payment_intent_id)
         payment = await self._outcomes.observe_intent(
             payment, intent, cause="confirm-payment", is_current=True
         )
@@ -200,6 +202,9 @@ class IntentService(CardFlow[IntentSnapshot]):
             IntentStatus.SUCCEEDED,
             IntentStatus.CANCELED,
         )
+
+    def _can_be_paid(self, snapshot: IntentSnapshot) -> bool:
+        return self._is_open(snapshot) and not snapshot.is_under_way
 
     def _may_be_abandoned(self, snapshot: IntentSnapshot) -> bool:
         return snapshot.may_be_abandoned(self._clock())

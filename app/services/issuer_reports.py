@@ -10,6 +10,7 @@ from functools import partial
 from app.domain.clock import Clock
 from app.domain.issuer_reports import IssuerReport, says_the_same
 from app.domain.payments import Payment
+from app.errors import DependencyFailure
 from app.gateways.payments import StripeObjectMissing
 from app.services.payment_writer import PaymentWriter
 
@@ -38,6 +39,13 @@ class IssuerReportRecorder:
                 if known is not None:
                     return
                 present = told
+            except DependencyFailure:
+                if known is None:
+                    # Better than nothing, should the key not be allowed to read it.
+                    await self._writer.apply(
+                        payment, partial(_record, report=told, instead_of=None, now=self._clock())
+                    )
+                raise
             payment = await self._writer.apply(
                 payment,
                 partial(_record, report=present, instead_of=known, now=self._clock()),

@@ -143,6 +143,7 @@ _DISPUTED: Final = frozenset({"charge_disputed", "refund_disputed_payment"})
 _REFUSALS: Final = {
     "balance_insufficient": "The balance at Stripe does not cover this refund. Add funds, then "
     "make the refund again.",
+    "charge_already_refunded": "Stripe has refunded this payment already, as its Dashboard shows.",
     "charge_expired_for_refund": "Stripe no longer refunds this payment because it is too old. "
     "Return the money another way.",
     "charge_not_refundable": "Stripe does not refund payments made with this payment method. "

@@ -772,3 +772,65 @@ async def test_a_payment_that_is_canceled_before_stripe_had_it_forgets_the_addre
     ok(await shop.post(f"/payment/{stored['_id']}/cancel", {}))
 
     assert "ada@example.com" not in str(await shop.stored("payments"))
+
+
+# Held, repeated, and cut short
+
+
+async def test_a_payment_that_is_held_for_review_is_not_charged_again(shop: Shop) -> None:
+    created = await shop.create_intent()
+    other = shop.stripe.payment_intents.create(
+        {"amount": 999, "currency": "usd", "metadata": {"payment_id": created["payment_id"]}}
+    )
+    await shop.confirm_in_browser(
+        {"payment_intent_id": other["id"], "client_secret": other["client_secret"]}
+    )
+    await shop.stripe.webhooks.drain()
+    assert (await shop.stored_payment(created["payment_id"]))["review"]["reason"] == "paid_twice"
+
+    problem = refused(await shop.confirm(created, "pm_card_visa"), 409, "payment_not_confirmable")
+
+    assert problem["held"] is True
+    intent = shop.stripe.payment_intents.named(created["payment_intent_id"])
+    assert intent.status == "requires_payment_method"
+
+
+@pytest.mark.parametrize(
+    ("payment_method", "currency"),
+    [("pm_oxxo", "mxn"), ("pm_card_threeDSecure2Required", "usd"), ("pm_usBankAccount", "usd")],
+)
+async def test_a_repeated_confirmation_does_not_bring_back_what_has_failed_since(
+    shop: Shop, payment_method: str, currency: str
+) -> None:
+    body = {"user_id": "user_123", "amount": 2000, "currency": currency}
+    created = ok(await shop.post("/create-payment-intent", body))
+    ok(await shop.confirm(created, payment_method, key="try-1"))
+    # As if the process had died before it stored its answer.
+    await shop.databases.payments["idempotency_keys"].update_many(
+        {}, {"$unset": {"status_code": "", "body": ""}}
+    )
+    if "threeDSecure" in payment_method:
+        shop.stripe.authenticate(created["payment_intent_id"], approve=False)
+    else:
+        shop.stripe.settle(created["payment_intent_id"], "failed")
+    await shop.stripe.webhooks.drain()
+    failed = await shop.payment(created["payment_id"])
+    assert failed["status"] == "failed"
+    shop.clock.advance(seconds=31)
+
+    reply = ok(await shop.confirm(created, payment_method, key="try-1"))
+
+    assert (reply["status"], reply["requires_action"]) == ("failed", False)
+    assert (await shop.payment(created["payment_id"]))["failure"] == failed["failure"]
+
+
+async def test_a_hint_of_stripes_that_is_no_time_is_no_hint(shop: Shop) -> None:
+    created = await shop.create_intent()
+    await shop.confirm_in_browser(created, "pm_card_threeDSecure2Required")
+    intent = shop.stripe.payment_intents.named(created["payment_intent_id"]).data
+    intent["next_action"] = {
+        "type": "use_stripe_sdk",
+        "use_stripe_sdk": {"expires_at": "2026-12-01T00:00:00Z", "qr_code": "none"},
+    }
+
+    assert ok(await shop.confirm(created))["requires_action"]

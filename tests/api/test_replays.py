@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from app.schemas.checkout import CreateCheckoutSessionBody
+from app.schemas.intents import CreatePaymentIntentBody
 from tests.support.shop import GIVE_UP, Shop, book, ok, refused
 
 Document = dict[str, Any]
@@ -195,3 +198,40 @@ async def test_an_answer_that_was_never_stored_is_made_up_from_what_became_of_it
     shop.clock.advance(seconds=31)
 
     refused(await start(shop, way), 409, "payment_not_confirmable")
+
+
+async def test_a_voucher_that_gave_way_to_a_card_is_handed_out_to_be_paid(shop: Shop) -> None:
+    body = {"user_id": "user_123", "amount": 2000, "currency": "mxn"}
+    created = ok(await shop.post("/create-payment-intent", body, key="cart-1"))
+    await shop.confirm_in_browser(created, "pm_oxxo")
+    await shop.confirm_in_browser(created, "pm_card_threeDSecure2Required")
+    await shop.stripe.webhooks.drain()
+
+    assert ok(await shop.post("/create-payment-intent", body, key="cart-1")) == created
+
+
+@pytest.mark.shop(webhooks=False)
+async def test_a_voucher_whose_expiry_was_not_heard_of_is_handed_out_to_be_tried_again(
+    shop: Shop,
+) -> None:
+    body = {"user_id": "user_123", "amount": 2000, "currency": "mxn"}
+    created = ok(await shop.post("/create-payment-intent", body, key="cart-1"))
+    ok(await shop.confirm(created, "pm_oxxo"))
+    shop.stripe.settle(created["payment_intent_id"], "failed")
+
+    assert ok(await shop.post("/create-payment-intent", body, key="cart-1")) == created
+
+
+@pytest.mark.parametrize(
+    ("body_type", "since"),
+    [
+        (CreatePaymentIntentBody, {"receipt_email", "description"}),
+        (CreateCheckoutSessionBody, {"locale"}),
+    ],
+)
+def test_fields_that_were_not_sent_leave_the_fingerprint_of_earlier_versions(
+    body_type: type[BaseModel], since: set[str]
+) -> None:
+    sent = body_type.model_validate({"user_id": "ada", "items": [book()]})
+    assert since.isdisjoint(sent.model_dump(mode="json"))
+    assert since <= set(body_type.model_fields)

@@ -137,7 +137,8 @@ def may_be_paid_with(world: World, request: Request, reply: Reply) -> bool:
     payment = world.collection("payments").find_one({"_id": reply.body["payment_id"]})
     if payment is None or payment["flow"] == "credits":
         return True
-    if request.path == "/confirm-payment" and payment["status"] == "processing":
+    over = payment["status"] not in ("pending", "processing", "failed")
+    if request.path == "/confirm-payment" and not over and payment.get("review") is None:
         intent_id = payment["stripe_payment_intent_id"]
         return world.stripe.payment_intents.named(intent_id).status == "requires_action"
     if payment["status"] not in ("pending", "failed") or payment.get("review") is not None:

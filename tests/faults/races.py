@@ -306,6 +306,7 @@ def an_intent_is_made_while_it_is_canceled(
     lab: Laboratory, given: Document
 ) -> dict[str, Operation]:
     async def cancel_what_is_there() -> None:
+        await lab.wait(1)
         for payment in lab.world.collection("payments").find({}):
             await cancel(lab, {"payment_id": payment["_id"]}, on=1)
 
