@@ -45,3 +45,19 @@ def test_id_that_is_not_of_the_type_is_refused(kind: UserIdType, text: str) -> N
     with pytest.raises(ValidationFailed) as refusal:
         kind.canonical(text)
     assert refusal.value.facts["errors"][0]["field"] == "user_id"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "canonical", "stored"),
+    [
+        (AUTO, HEX.lower(), {HEX.lower(), HEX.upper()}),
+        (OBJECTID, HEX.lower(), {HEX.lower(), HEX.upper()}),
+        (UUID, ID, {ID, ID.upper()}),
+        (STRING, HEX.lower(), {HEX.lower()}),
+        (AUTO, "user_123", {"user_123"}),
+    ],
+)
+def test_other_spellings_are_looked_for_only_where_they_name_the_same_user(
+    kind: UserIdType, canonical: str, stored: set[str]
+) -> None:
+    assert set(kind.spellings(canonical)) == stored
