@@ -68,7 +68,7 @@ lint: $(STAMP) ## ruff, its formatter in checking mode, hadolint
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy $(TYPED)
 
-format: $(STAMP) ## Let ruff mend and lay out the code
+format: $(STAMP) ## Fix what ruff can fix, and format the code
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 

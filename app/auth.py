@@ -56,8 +56,8 @@ class CallerVerifier:
         """Takes the two headers as received; raises Unauthenticated.
 
         The internal key decides when both are sent. A credential that was sent and is wrong is
-        refused, also in development; one that no setting can verify is ignored there, since
-        nobody needs one.
+        refused, also in development; one that no setting can verify is ignored there, where no
+        caller needs a credential.
         """
         if internal_key and self._internal_key:
             # Header text is latin-1 on its way through ASGI; this gives the caller's bytes back.

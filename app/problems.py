@@ -31,7 +31,7 @@ log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# A body can hold thousands of mistakes; nobody reads more than a screenful.
+# A body can hold thousands of mistakes; a screenful is as many as a caller will read.
 _MAX_LISTED_ERRORS = 50
 _MAX_FIELD_LENGTH = 200
 
@@ -166,7 +166,7 @@ def problem_of(error: PaymentServiceError) -> ProblemResponse:
 
 
 def internal_error_response() -> ProblemResponse:
-    """For exceptions that nobody foresaw: says nothing of the cause."""
+    """For unexpected exceptions: says nothing of the cause."""
     return problem_of(
         PaymentServiceError(
             "Something went wrong on our side; the request id finds it in our logs."

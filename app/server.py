@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _bound(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
-    """Bound and not yet listening, so that nobody waits for a service that may not start.
+    """Bound and not yet listening, so that no caller waits for a service that may not start.
 
     Raises StartupError, where uvicorn would start everything first and then log an errno.
     """
@@ -106,7 +106,7 @@ def _bound(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
 @contextlib.contextmanager
 def _stopping_is_no_failure() -> Iterator[None]:
     """uvicorn raises the signal that stopped it once more at the end, which by default would kill
-    the process: before whoever called us has tidied up, and with an exit code of failure.
+    the process: before our caller has cleaned up, and with an exit code of failure.
     """
 
     def ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -128,7 +128,7 @@ def _configure(arguments: argparse.Namespace) -> SandboxConfig:
 
 
 def _stop_with_stdin(server: uvicorn.Server) -> None:
-    """Standard input ends when whoever holds the other end of the pipe is gone, however it went."""
+    """Standard input ends when the process at the pipe's other end is gone, however it went."""
     # Not sys.stdin.read: the interpreter cannot shut down while a thread holds that object's lock.
     while os.read(sys.stdin.fileno(), 4_096):
         continue

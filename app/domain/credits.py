@@ -2,7 +2,7 @@
 
 A mark and the balance change are one atomic update, so a mark says that its change happened, and
 the absence of a mark says that it did not. The mark of a payment is left either by the debit or by
-whoever gives the payment up; the first decides.
+the cancellation; whichever comes first decides.
 """
 
 from dataclasses import dataclass

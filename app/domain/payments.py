@@ -364,8 +364,8 @@ class Payment:
         )
 
     def start_confirmation(self, confirmation_id: str, *, now: datetime) -> Self:
-        """Recorded before Stripe is asked, so that the attempt is followed up if nobody hears of
-        it.
+        """Recorded before Stripe is asked, so that the reconciler follows the attempt up if the
+        answer is lost.
         """
         if self.confirmation_id == confirmation_id:
             return self
@@ -596,11 +596,6 @@ class Payment:
         else:
             reports = tuple(report if each is known else each for each in reports)
         return self._changed(now, **{report.kept_in: reports})
-
-    def open_mark(self, key: str, *, now: datetime) -> Self:
-        if key in self.open_marks:
-            return self
-        return self._changed(now, open_marks=(*self.open_marks, key))
 
     def close_marks(self, keys: frozenset[str], *, now: datetime) -> Self:
         """The marks were removed from the user's document."""

@@ -579,6 +579,6 @@ def _is_signed(text: str, signature: str, secret: str) -> bool:
 
 
 def _without_placeholder(url: str) -> str:
-    """The success URL without Checkout's ``{CHECKOUT_SESSION_ID}``, which nobody fills in here."""
+    """The success URL without ``{CHECKOUT_SESSION_ID}``, which only Checkout fills in."""
     parts = urlsplit(url.replace("{CHECKOUT_SESSION_ID}", ""))
     return urlunsplit(parts._replace(query="", fragment=""))

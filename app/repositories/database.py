@@ -158,8 +158,8 @@ class DatabaseErrors:
 
 class Commands:
     """Goes around each command to one database, whichever repository sends it: so many run at once,
-    the others wait for their turn, and DatabaseErrors apply. Not to be nested: whoever holds a turn
-    must not wait for another.
+    the others wait for their turn, and DatabaseErrors apply. Not to be nested: a command that holds
+    a turn must not wait for another.
     """
 
     __slots__ = ("_errors", "_name", "_slots", "_timeout_seconds")

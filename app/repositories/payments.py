@@ -1,4 +1,4 @@
-"""Payments, saved only by whoever saw their latest revision."""
+"""Payments, each saved only over the revision that the writer has read."""
 
 from dataclasses import replace
 from datetime import datetime

@@ -69,7 +69,7 @@ class UserRepository:
     ) -> Debit:
         """Leaves the mark that no debit of this payment passes, unless the debit came first.
 
-        Raises UserNotFound: there is nobody to take credits from.
+        Raises UserNotFound: there is no account to take credits from.
         """
         mark, document, _ = await self._change(
             user_id, payment_id, MarkKind.CANCEL, 0, as_of=as_of, now=now
@@ -186,6 +186,6 @@ class UserRepository:
 def _guard(key: str, as_of: datetime) -> Document:
     """Holds back a change that was made before, or whose maker has not looked since marks were
     removed. $nor rather than $ne on the path, which FerretDB gets wrong in arrays: there the guard
-    would hold nobody back, and nobody would be told.
+    would let every change through, without an error.
     """
     return {"$nor": [{f"{MARKS_FIELD}.key": key}, {FENCE_FIELD: {"$gte": as_of}}]}

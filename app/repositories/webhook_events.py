@@ -33,7 +33,7 @@ class WebhookEventRepository:
     async def claim(
         self, stripe_event_id: str, *, now: datetime, lease_until: datetime, only_due: bool
     ) -> WebhookEvent | None:
-        """Takes an event that is not final and that nobody is at work on; None when there is none.
+        """Takes an event that is not final and that no worker holds; None when there is none.
 
         A failed event may be taken before its next try is due, unless ``only_due``.
         """

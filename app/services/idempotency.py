@@ -71,7 +71,7 @@ class StoredAnswer:
 class Claim:
     """Either ``answer`` is there to be replayed, or the work is to be done for ``record``.
 
-    ``is_repeat``: it was begun before, and whoever began it may only be slow.
+    ``is_repeat``: an earlier request began the work, and may still be at it.
     """
 
     record: IdempotencyRecord

@@ -117,7 +117,7 @@ class PaymentWriter:
         return await self._payments.get(payment_id), as_of
 
     def is_abandoned(self, payment: Payment) -> bool:
-        """Whether nobody paid for so long that the payment is given up."""
+        """Whether the payment has stayed unpaid for so long that it is given up."""
         return self._clock() >= payment.created_at + self._policy.abandon_after
 
     def may_be_made_at_stripe(self, payment: Payment) -> bool:

@@ -105,5 +105,5 @@ class Clock:
         try:
             timer.action()
         except Exception:
-            # Whoever happens to run the timers, a request or the loop, is not to blame.
+            # The request or the loop that happens to run the timers is not to blame.
             logger.exception("clock.timer_failed")

@@ -116,7 +116,7 @@ class WebhookDispatcher:
         self._ids = account.ids
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        # The API refuses a seventeenth; whoever runs the sandbox may add more.
+        # The API refuses a seventeenth; the sandbox's own settings may add more.
         self.registry: Collection[Endpoint] = Collection(capacity=1_000)
         self.faults = WebhookFaultPlan(seeded(config.seed, "webhooks"))
         """What happens to deliveries, on demand or by chance."""

@@ -1,5 +1,5 @@
-"""Disputes and early fraud warnings: as Stripe has them now, recorded on the payment for whoever
-looks after it; the order stays as it is.
+"""Disputes and early fraud warnings: as Stripe has them now, recorded on the payment for the
+operator; the order stays as it is.
 """
 
 import asyncio

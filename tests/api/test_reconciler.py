@@ -853,7 +853,7 @@ def _command(cwd: Path, *arguments: str, **environment: str) -> subprocess.Compl
     chosen = {
         "MONGODB_URL": "mongomock://",
         "AUTH_MONGODB_URL": "mongomock://",
-        # Started elsewhere, because a .env of whoever runs the tests is none of theirs.
+        # Started elsewhere, because a developer's .env is none of theirs.
         "PYTHONPATH": str(ROOT),
         **environment,
     }

@@ -247,7 +247,7 @@ class Laboratory:
             except Died:
                 self._note_death()
             except PaymentServiceError as error:
-                # A start that fails is tried again by whoever runs the service.
+                # A start that fails is tried again by the orchestrator.
                 self.note(f"start failed: {type(error).__name__}")
                 fresh.is_dead = True
             self._lasting.clear()

@@ -127,8 +127,8 @@ class Callers:
         return [result for result in results if isinstance(result, str)]
 
     async def calm(self, buyers: int) -> None:
-        """A minute later, the wire is whole: whoever tried before comes again and gets through, and
-        the promises hold.
+        """A minute later, the connection works: the callers who tried before try again and get
+        through, and the promises hold.
         """
         await until_ready(self.shop)
         self.shop.clock.advance(minutes=1)
@@ -261,7 +261,7 @@ async def test_silent_server_is_told_by_readiness_and_answered_in_time(
     )
     assert [response.status_code for response, _ in asked] == [503, 200, 503, 503, 503]
     assert max(seconds for _, seconds in asked) < 8 * TIMEOUT
-    proxy.mend()
+    proxy.repair()
     await until_ready(shop)
     await callers.check([await callers.buy(0), await callers.spend(0)])
 
@@ -283,7 +283,7 @@ async def test_server_that_is_gone_is_told_by_readiness_and_found_again(
     assert refusal.headers["retry-after"]
     assert seconds < 8 * TIMEOUT
     assert shop.events("payment_intent.created") == []
-    proxy.mend()
+    proxy.repair()
     await until_ready(shop)
     await callers.check([await callers.buy(0)])
 
@@ -322,7 +322,7 @@ async def test_silent_auth_database_does_not_hold_up_the_sale_of_cards(
             results = await asyncio.gather(*spending, return_exceptions=True)
             assert all(isinstance(result, Unanswered) for result in results)
             assert unavailable_databases(await shop.get("/health/ready")) == {"auth_database"}
-            proxy.mend()
+            proxy.repair()
             await until_ready(shop)
             shop.clock.advance(minutes=1)
             await callers.check([paid, *[await callers.spend(number) for number in range(10)]])
@@ -346,7 +346,7 @@ async def test_silent_payments_database_is_not_taken_for_two(shop_options: ShopO
             asked = await asyncio.gather(*waiting)
             assert {response.status_code for response, _ in asked} == {503}
             assert max(seconds for _, seconds in asked) < 8 * TIMEOUT
-            proxy.mend()
+            proxy.repair()
             await until_ready(shop)
             await callers.check([await callers.buy(0), await callers.spend(0)])
 

@@ -252,7 +252,7 @@ def test_service_stops_in_good_order_when_told_to(tmp_path: Path) -> None:
             "AUTH_MONGODB_URL": "mongomock://",
         }
         with started([MAIN], settings=settings, cwd=tmp_path) as program:
-            program.wait_for("Application startup complete")
+            program.wait_until_it_serves(port)
             health = httpx.get(f"http://127.0.0.1:{port}{BASE_PATH}/health/ready")
             assert health.json()["status"] == "ready"
             assert program.stop(by) == 0
@@ -271,7 +271,7 @@ def test_uvicorn_can_serve_it_too(tmp_path: Path) -> None:
     }
     command = ["-m", "uvicorn", "main:app", "--port", str(port)]
     with started(command, settings=settings, cwd=tmp_path) as program:
-        program.wait_for("Application startup complete")
+        program.wait_until_it_serves(port)
         assert httpx.get(f"http://127.0.0.1:{port}{BASE_PATH}/health/ready").status_code == 200
 
 

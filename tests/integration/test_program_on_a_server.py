@@ -1,7 +1,6 @@
 """The service and its reconciler as programs of their own, on a real database server."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from app.repositories.database import Client
 from app.repositories.indexes import ORDERS, PAYMENTS
 from app.routers import BASE_PATH
 from stripe_sandbox import Sandbox, SandboxConfig, serve
-from tests.support.programs import ROOT, Program, free_ports, run, started
+from tests.support.programs import ROOT, free_ports, run, started
 from tests.support.store import SERVER_URL, not_on, own_store, removed_afterwards
 
 pytestmark = [pytest.mark.mongodb, pytest.mark.slow]
@@ -62,17 +61,6 @@ async def ask(port: int, method: str, path: str, **kwargs: Any) -> httpx.Respons
         return await http.request(method, path, timeout=30, **kwargs)
 
 
-async def ready(program: Program, port: int) -> None:
-    """uvicorn listens a moment after it has said this."""
-    await asyncio.to_thread(program.wait_for, "Application startup complete")
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(httpx.ConnectError):
-                await ask(port, "GET", "/health/live")
-                return
-            await asyncio.sleep(0.05)
-
-
 async def test_service_keeps_what_it_sold_from_one_start_to_the_next(
     store: dict[str, str], client: Client, tmp_path: Path
 ) -> None:
@@ -84,13 +72,13 @@ async def test_service_keeps_what_it_sold_from_one_start_to_the_next(
     key = {"Idempotency-Key": "a-purchase"}
 
     with started([MAIN], settings=settings, cwd=tmp_path) as program:
-        await ready(program, port)
+        await asyncio.to_thread(program.wait_until_it_serves, port)
         assert (await ask(port, "GET", "/health/ready")).json()["status"] == "ready"
         paid = await ask(port, "POST", "/pay-with-credits", json=purchase, headers=key)
         assert paid.json()["remaining_credits"] == 9, paid.text
         assert await asyncio.to_thread(program.stop) == 0
     with started([MAIN], settings=settings, cwd=tmp_path) as program:
-        await ready(program, port)
+        await asyncio.to_thread(program.wait_until_it_serves, port)
         again = await ask(port, "POST", "/pay-with-credits", json=purchase, headers=key)
         assert again.json() == paid.json()
         assert again.headers["idempotent-replayed"] == "true"
@@ -106,7 +94,7 @@ async def test_reconciler_of_its_own_finishes_what_a_service_left_undone(
     [port] = free_ports(1)
     settings = serving(store, port=port, stripe=NOBODY)
     with started([MAIN], settings=settings, cwd=tmp_path) as program:
-        await ready(program, port)
+        await asyncio.to_thread(program.wait_until_it_serves, port)
         body = {"user_id": "user_123", "amount": 999}
         failed = await ask(port, "POST", "/create-payment-intent", json=body)
         assert failed.status_code == 502

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,14 @@ class Program:
         assert found, f"nothing said of {text!r}: {self.text}"
         assert any(text in line for line in self.output), self.text
 
+    def wait_until_it_serves(self, port: int) -> None:
+        """uvicorn listens a moment after it has said that it is up."""
+        self.wait_for("Application startup complete")
+        until = time.monotonic() + START_SECONDS
+        while not is_listening(port):
+            assert time.monotonic() < until, self.text
+            time.sleep(0.02)
+
     @property
     def text(self) -> str:
         return "".join(self.output)
@@ -122,6 +131,6 @@ def started(command: Sequence[str], *, settings: Mapping[str, str], cwd: Path) -
                 process.kill()
                 process.wait()
         reader.join(STOP_SECONDS)
-        # Closing would wait for whoever still holds the other end.
+        # Closing would wait for any process that still holds the other end.
         assert not reader.is_alive(), "something that it started is still running"
         process.stdout.close()

@@ -32,7 +32,7 @@ class Proxy:
         """What came since it fell silent and was not passed on."""
 
     def cut(self) -> None:
-        """Every connection breaks, and none is made until ``mend``."""
+        """Every connection breaks, and none is made until ``repair``."""
         self.mode = "cut"
         self.hang_up()
 
@@ -41,7 +41,7 @@ class Proxy:
         self.held = 0
         self._passes.clear()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """What was held back while it was silent is lost, as its senders gave up long ago."""
         if self.mode == "silent":
             self.hang_up()
@@ -113,6 +113,6 @@ async def proxied(url: str) -> AsyncIterator[tuple[str, Proxy]]:
         yield urlunsplit(by_proxy), proxy
     finally:
         server.close()
-        proxy.mend()
+        proxy.repair()
         proxy.hang_up()
         await asyncio.sleep(0)
