@@ -7,7 +7,7 @@ from typing import Final
 PAYMENT_PREFIX: Final = "pay_"
 ORDER_PREFIX: Final = "ord_"
 REFUND_PREFIX: Final = "rfd_"
-ATTEMPT_PREFIX: Final = "att_"
+CONFIRMATION_PREFIX: Final = "att_"
 CANCELLATION_PREFIX: Final = "can_"
 
 

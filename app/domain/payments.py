@@ -181,8 +181,8 @@ class Payment:
     """Amounts in minor units. ``credits`` is the price in credits, 0 for a card payment.
 
     ``refundable_amount`` and ``refundable_credits`` are what no refund has reserved yet.
-    ``confirmation_id`` is ours, of the latest attempt that we asked Stripe to make; ``attempt`` is
-    Stripe's, of the latest attempt that we know of (a charge or payment method id).
+    ``confirmation_id`` is ours, of the latest attempt that we asked Stripe to make;
+    ``stripe_attempt_id`` is Stripe's (a charge or payment method id), of the latest known to us.
     ``open_marks`` are the marks that this payment left in the user's document.
     ``order_status`` is what was last written to the order; None while there is no order.
     ``reconcile_at`` is when the reconciler looks at the payment; None when it is at rest.
@@ -204,7 +204,7 @@ class Payment:
     stripe_payment_intent_id: str | None = None
     stripe_checkout_session_id: str | None = None
     confirmation_id: str | None = None
-    attempt: str | None = None
+    stripe_attempt_id: str | None = None
     failed_attempts: tuple[str, ...] = ()
     failure: Failure | None = None
     succeeded_at: datetime | None = None
@@ -371,7 +371,7 @@ class Payment:
             return self
         return self._changed(now, confirmation_id=confirmation_id)
 
-    def succeed(self, *, attempt: str | None = None, now: datetime, cause: str) -> Self:
+    def succeed(self, *, stripe_attempt_id: str | None = None, now: datetime, cause: str) -> Self:
         """The money is ours: the payment may be refunded from now on."""
         if not self._may_become(PaymentStatus.SUCCEEDED):
             return self
@@ -379,19 +379,25 @@ class Payment:
             PaymentStatus.SUCCEEDED,
             now,
             cause,
-            attempt=attempt or self.attempt,
+            stripe_attempt_id=stripe_attempt_id or self.stripe_attempt_id,
             failure=None,
             succeeded_at=now,
             refundable_amount=self.amount,
             refundable_credits=self.credits,
         )
 
-    def process(self, *, attempt: str | None, now: datetime, cause: str) -> Self:
+    def process(self, *, stripe_attempt_id: str | None, now: datetime, cause: str) -> Self:
         """A delayed payment method was submitted; Stripe tells the outcome later."""
-        if attempt in self.failed_attempts or not self._may_become(PaymentStatus.PROCESSING):
+        if stripe_attempt_id in self.failed_attempts or not self._may_become(
+            PaymentStatus.PROCESSING
+        ):
             return self
         return self._moved(
-            PaymentStatus.PROCESSING, now, cause, attempt=attempt or self.attempt, failure=None
+            PaymentStatus.PROCESSING,
+            now,
+            cause,
+            stripe_attempt_id=stripe_attempt_id or self.stripe_attempt_id,
+            failure=None,
         )
 
     def reopen(self, *, now: datetime, cause: str) -> Self:
@@ -400,26 +406,31 @@ class Payment:
             return self
         return self._moved(PaymentStatus.PENDING, now, cause, failure=None)
 
-    def fail(self, failure: Failure, *, attempt: str | None, now: datetime, cause: str) -> Self:
-        """``attempt`` failed. A failure that was recorded before changes nothing."""
-        if attempt is not None and attempt in self.failed_attempts:
+    def fail(
+        self, failure: Failure, *, stripe_attempt_id: str | None, now: datetime, cause: str
+    ) -> Self:
+        """``stripe_attempt_id`` failed. A failure that was recorded before changes nothing."""
+        if stripe_attempt_id is not None and stripe_attempt_id in self.failed_attempts:
             return self
         failed_attempts = self.failed_attempts
-        if attempt is not None:
-            failed_attempts = (*failed_attempts, attempt)[-ATTEMPTS_LIMIT:]
-        attempts = {"attempt": attempt or self.attempt, "failed_attempts": failed_attempts}
+        if stripe_attempt_id is not None:
+            failed_attempts = (*failed_attempts, stripe_attempt_id)[-ATTEMPTS_LIMIT:]
+        attempts = {
+            "stripe_attempt_id": stripe_attempt_id or self.stripe_attempt_id,
+            "failed_attempts": failed_attempts,
+        }
         if self.status is PaymentStatus.FAILED and not self.is_final:
             return self._changed(now, failure=failure, **attempts)
         if not self._may_become(PaymentStatus.FAILED):
             return self
         return self._moved(PaymentStatus.FAILED, now, cause, failure=failure, **attempts)
 
-    def note_failed_attempt(self, attempt: str, *, now: datetime) -> Self:
+    def note_failed_attempt(self, stripe_attempt_id: str, *, now: datetime) -> Self:
         """An older attempt's failure: remembered, and nothing else."""
-        if attempt in self.failed_attempts:
+        if stripe_attempt_id in self.failed_attempts:
             return self
         return self._changed(
-            now, failed_attempts=(*self.failed_attempts, attempt)[-ATTEMPTS_LIMIT:]
+            now, failed_attempts=(*self.failed_attempts, stripe_attempt_id)[-ATTEMPTS_LIMIT:]
         )
 
     def cancel(self, *, now: datetime, cause: str) -> Self:

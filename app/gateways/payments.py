@@ -45,10 +45,10 @@ https://docs.stripe.com/api/payment_intents/object#payment_intent_object-next_ac
 class IntentSnapshot:
     """A PaymentIntent at one moment. ``status`` is Stripe's word, see IntentStatus.
 
-    ``payment_id`` and ``deployment`` are ours, from the metadata. ``attempt`` is the latest charge;
-    ``failure`` is the last payment error and ``failed_attempt`` the charge (or payment method) that
-    it belongs to. ``next_action`` is the type of what the shopper has to do next, and
-    ``action_expires_at`` until when, where Stripe names an end.
+    ``payment_id`` and ``deployment`` are ours, from the metadata. ``stripe_attempt_id`` is the
+    latest charge; ``failure`` is the last payment error and ``failed_attempt`` the charge (or
+    payment method) that it belongs to. ``next_action`` is the type of what the shopper has to do
+    next, and ``action_expires_at`` until when, where Stripe names an end.
     """
 
     stripe_payment_intent_id: str
@@ -58,7 +58,7 @@ class IntentSnapshot:
     currency: str
     payment_id: str | None = None
     deployment: str | None = None
-    attempt: str | None = None
+    stripe_attempt_id: str | None = None
     failure: Failure | None = None
     failed_attempt: str | None = None
     next_action: str | None = None

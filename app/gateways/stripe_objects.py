@@ -69,7 +69,7 @@ def intent_snapshot(intent: Object) -> IntentSnapshot:
         currency=_text(intent, "currency"),
         payment_id=_metadata_value(intent, PAYMENT_ID_KEY),
         deployment=_metadata_value(intent, DEPLOYMENT_KEY),
-        attempt=_reference(intent, "latest_charge"),
+        stripe_attempt_id=_reference(intent, "latest_charge"),
         failure=_failure(error) if error else None,
         failed_attempt=failed_attempt,
         next_action=_optional_text(next_action, "type"),

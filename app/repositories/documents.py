@@ -118,7 +118,7 @@ def payment_to_document(payment: Payment) -> Document:
             "stripe_payment_intent_id": payment.stripe_payment_intent_id,
             "stripe_checkout_session_id": payment.stripe_checkout_session_id,
             "confirmation_id": payment.confirmation_id,
-            "attempt": payment.attempt,
+            "attempt": payment.stripe_attempt_id,
             "failed_attempts": list(payment.failed_attempts),
             "failure": payment.failure
             and _without_none(
@@ -219,7 +219,7 @@ def _payment_from_document(document: Document) -> Payment:
         stripe_payment_intent_id=document.get("stripe_payment_intent_id"),
         stripe_checkout_session_id=document.get("stripe_checkout_session_id"),
         confirmation_id=document.get("confirmation_id"),
-        attempt=document.get("attempt"),
+        stripe_attempt_id=document.get("attempt"),
         failed_attempts=tuple(document["failed_attempts"]),
         failure=failure
         and Failure(

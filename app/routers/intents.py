@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.dependencies import CallerDep, ServicesDep, UserIdTypeDep
-from app.domain.ids import ATTEMPT_PREFIX, PAYMENT_PREFIX
+from app.domain.ids import CONFIRMATION_PREFIX, PAYMENT_PREFIX
 from app.errors import (
     AmountTooLarge,
     AmountTooSmall,
@@ -99,4 +99,4 @@ async def confirm_payment(
         created = await services.intents.present_action(caller, reply["payment_id"])
         return reply | {CLIENT_SECRET: created.at_stripe.client_secret}
 
-    return await once.answer(body, ATTEMPT_PREFIX, confirm, renew=renew)
+    return await once.answer(body, CONFIRMATION_PREFIX, confirm, renew=renew)

@@ -94,7 +94,7 @@ class CardOutcomes:
                     payment,
                     amount=session.amount_total,
                     currency=session.currency,
-                    attempt=None,
+                    stripe_attempt_id=None,
                     cause=cause,
                     is_current=is_current,
                 )
@@ -125,7 +125,9 @@ class CardOutcomes:
         failure = Failure("payment_failed", "The payment failed.")
         return await self._writer.apply(
             payment,
-            lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=cause),
+            lambda known: known.fail(
+                failure, stripe_attempt_id=None, now=self._clock(), cause=cause
+            ),
         )
 
     async def look_up(self, payment: Payment, *, cause: str) -> Payment:
@@ -150,7 +152,7 @@ class CardOutcomes:
             payment,
             amount=intent.amount_received,
             currency=intent.currency,
-            attempt=intent.attempt,
+            stripe_attempt_id=intent.stripe_attempt_id,
             cause=cause,
             is_current=is_current,
         )
@@ -165,7 +167,9 @@ class CardOutcomes:
             if known.was_tried and not is_current:
                 # It may be of an attempt before the one that failed: only Stripe knows.
                 return known
-            return known.process(attempt=intent.attempt, now=self._clock(), cause=cause)
+            return known.process(
+                stripe_attempt_id=intent.stripe_attempt_id, now=self._clock(), cause=cause
+            )
 
         payment = await self._writer.apply(payment, process)
         if is_current or payment.status not in (PaymentStatus.PENDING, PaymentStatus.FAILED):
@@ -187,7 +191,7 @@ class CardOutcomes:
             is_old = known.was_tried and not is_current
             if intent_id is not None and (known.status is PaymentStatus.FAILED or is_old):
                 return known
-            return known.process(attempt=None, now=self._clock(), cause=cause)
+            return known.process(stripe_attempt_id=None, now=self._clock(), cause=cause)
 
         payment = await self._writer.apply(payment, process)
         is_open = payment.status in (PaymentStatus.PENDING, PaymentStatus.FAILED)
@@ -210,27 +214,30 @@ class CardOutcomes:
         Without a charge (3-D Secure was refused) an attempt is known by its payment method, which
         may be tried again and fail again: only Stripe's present state tells that from old news.
         """
-        attempt = intent.failed_attempt
+        stripe_attempt_id = intent.failed_attempt
 
         def fail(known: Payment) -> Payment:
-            if not is_current and _may_be_old_news(known, attempt):
+            if not is_current and _may_be_old_news(known, stripe_attempt_id):
                 return known
-            failed_again = is_current and _may_have_failed_again(known, attempt)
+            failed_again = is_current and _may_have_failed_again(known, stripe_attempt_id)
             return known.fail(
                 failure,
-                attempt=None if failed_again else attempt,
+                stripe_attempt_id=None if failed_again else stripe_attempt_id,
                 now=self._clock(),
                 cause=cause,
             )
 
         payment = await self._writer.apply(payment, fail)
-        if is_current or not _may_be_old_news(payment, attempt):
+        if is_current or not _may_be_old_news(payment, stripe_attempt_id):
             return payment
         current = await self._gateway.retrieve_payment_intent(intent.stripe_payment_intent_id)
         still = current.status == IntentStatus.REQUIRES_PAYMENT_METHOD
-        if attempt is not None and not (still and current.failed_attempt == attempt):
+        if stripe_attempt_id is not None and not (
+            still and current.failed_attempt == stripe_attempt_id
+        ):
             payment = await self._writer.apply(
-                payment, lambda known: known.note_failed_attempt(attempt, now=self._clock())
+                payment,
+                lambda known: known.note_failed_attempt(stripe_attempt_id, now=self._clock()),
             )
         return await self.observe_intent(payment, current, cause=cause, is_current=True)
 
@@ -256,15 +263,15 @@ def _is_settled(payment: Payment) -> bool:
     return payment.status.is_paid or payment.review is not None
 
 
-def _may_be_old_news(payment: Payment, attempt: str | None) -> bool:
+def _may_be_old_news(payment: Payment, stripe_attempt_id: str | None) -> bool:
     """While an attempt is processing, a failure may be of the one before: news of attempts can
     come in any order, and nothing in them tells which is newer.
     """
     processing = payment.status is PaymentStatus.PROCESSING
-    return processing or _may_have_failed_again(payment, attempt)
+    return processing or _may_have_failed_again(payment, stripe_attempt_id)
 
 
-def _may_have_failed_again(payment: Payment, attempt: str | None) -> bool:
+def _may_have_failed_again(payment: Payment, stripe_attempt_id: str | None) -> bool:
     """The payment went on after this failure: for another attempt, or misled by old news."""
     went_on = payment.status in (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
-    return went_on and attempt in payment.failed_attempts
+    return went_on and stripe_attempt_id in payment.failed_attempts

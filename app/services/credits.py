@@ -156,7 +156,9 @@ class CreditsService:
     async def _fail(self, payment: Payment, failure: Failure) -> Payment:
         return await self._writer.apply(
             payment,
-            lambda known: known.fail(failure, attempt=None, now=self._clock(), cause=failure.code),
+            lambda known: known.fail(
+                failure, stripe_attempt_id=None, now=self._clock(), cause=failure.code
+            ),
         )
 
 

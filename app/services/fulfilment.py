@@ -19,7 +19,7 @@ class FulfilmentService:
         *,
         amount: int,
         currency: str,
-        attempt: str | None,
+        stripe_attempt_id: str | None,
         cause: str,
         is_current: bool,
     ) -> Payment:
@@ -39,7 +39,7 @@ class FulfilmentService:
                 return known.hold(*objection, now=now) if is_current else known
             if known.review is not None:
                 return known
-            return known.succeed(attempt=attempt, now=now, cause=cause)
+            return known.succeed(stripe_attempt_id=stripe_attempt_id, now=now, cause=cause)
 
         return await self.write_order(await self._writer.apply(payment, change))
 

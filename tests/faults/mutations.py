@@ -447,11 +447,13 @@ def _unsaved(ledger: Any, payment_id: str, flow: Any, purchase: Any, what: Any) 
 def a_late_failure_undoes_a_success(patch: pytest.MonkeyPatch) -> None:
     whole = Payment.fail
 
-    def fail(self: Any, failure: Any, *, attempt: Any, now: Any, cause: str) -> Payment:
+    def fail(self: Any, failure: Any, *, stripe_attempt_id: Any, now: Any, cause: str) -> Payment:
         if self.status is PaymentStatus.SUCCEEDED:
             moved: Payment = self._moved(PaymentStatus.FAILED, now, cause, failure=failure)
             return moved
-        kept: Payment = whole(self, failure, attempt=attempt, now=now, cause=cause)
+        kept: Payment = whole(
+            self, failure, stripe_attempt_id=stripe_attempt_id, now=now, cause=cause
+        )
         return kept
 
     patch.setattr(Payment, "fail", fail)

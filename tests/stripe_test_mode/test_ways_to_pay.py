@@ -130,8 +130,8 @@ async def test_card_pays(stripe: PaymentGateway, payment_method: str) -> None:
 
     after = await confirm(stripe, intent, payment_method)
     assert (after.status, after.amount_received) == ("succeeded", 1999)
-    assert after.attempt is not None
-    assert after.attempt.startswith("ch_")
+    assert after.stripe_attempt_id is not None
+    assert after.stripe_attempt_id.startswith("ch_")
     assert after.failure is None
     again = await stripe.retrieve_payment_intent(intent.stripe_payment_intent_id)
     assert (again.status, again.payment_id) == ("succeeded", made.payment_id)

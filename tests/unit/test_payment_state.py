@@ -55,7 +55,7 @@ def payment(flow: PaymentFlow = PaymentFlow.PAYMENT_INTENT, *, amount: int = 999
 
 
 def paid(amount: int = 999) -> Payment:
-    return payment(amount=amount).succeed(attempt="ch_1", now=NOW, cause="paid")
+    return payment(amount=amount).succeed(stripe_attempt_id="ch_1", now=NOW, cause="paid")
 
 
 def paid_with_credits(credits: int = 3, *, amount: int = 999) -> Payment:
@@ -84,12 +84,12 @@ def in_status(status: PaymentStatus, flow: PaymentFlow = PaymentFlow.PAYMENT_INT
         case PaymentStatus.PENDING:
             return known
         case PaymentStatus.PROCESSING:
-            return known.process(attempt="ch_1", now=NOW, cause="submitted")
+            return known.process(stripe_attempt_id="ch_1", now=NOW, cause="submitted")
         case PaymentStatus.FAILED:
-            return known.fail(DECLINED, attempt="ch_1", now=NOW, cause="declined")
+            return known.fail(DECLINED, stripe_attempt_id="ch_1", now=NOW, cause="declined")
         case PaymentStatus.CANCELED:
             return known.cancel(now=NOW, cause="canceled")
-    succeeded = known.succeed(attempt="ch_1", now=NOW, cause="paid")
+    succeeded = known.succeed(stripe_attempt_id="ch_1", now=NOW, cause="paid")
     match status:
         case PaymentStatus.SUCCEEDED:
             return succeeded
@@ -132,10 +132,10 @@ LEGAL = {
 """Copied from the design's drawing, not from the code."""
 
 MOVES: dict[str, tuple[Move, PaymentStatus]] = {
-    "succeed": (lambda p: p.succeed(attempt="ch_2", now=LATER, cause="evt"), SUCCEEDED),
-    "process": (lambda p: p.process(attempt="ch_2", now=LATER, cause="evt"), PROCESSING),
+    "succeed": (lambda p: p.succeed(stripe_attempt_id="ch_2", now=LATER, cause="evt"), SUCCEEDED),
+    "process": (lambda p: p.process(stripe_attempt_id="ch_2", now=LATER, cause="evt"), PROCESSING),
     "reopen": (lambda p: p.reopen(now=LATER, cause="evt"), PENDING),
-    "fail": (lambda p: p.fail(EXPIRED, attempt="ch_2", now=LATER, cause="evt"), FAILED),
+    "fail": (lambda p: p.fail(EXPIRED, stripe_attempt_id="ch_2", now=LATER, cause="evt"), FAILED),
     "cancel": (lambda p: p.cancel(now=LATER, cause="evt"), CANCELED),
 }
 
@@ -214,7 +214,9 @@ def test_whatever_order_news_arrives_in_the_history_is_an_unbroken_legal_path(
 def test_history_keeps_the_latest_hundred_lines() -> None:
     known = payment()
     for number in range(HISTORY_LIMIT):
-        known = known.fail(DECLINED, attempt=f"ch_{number}", now=LATER, cause=f"fail {number}")
+        known = known.fail(
+            DECLINED, stripe_attempt_id=f"ch_{number}", now=LATER, cause=f"fail {number}"
+        )
         known = known.reopen(now=LATER, cause=f"reopen {number}")
     assert len(known.history) == HISTORY_LIMIT
     assert known.history[-1].cause == f"reopen {HISTORY_LIMIT - 1}"
@@ -236,12 +238,12 @@ def test_an_order_is_due_exactly_for_what_is_paid(status: PaymentStatus) -> None
 
 
 def test_success_makes_the_whole_price_refundable_and_forgets_the_decline() -> None:
-    declined = payment().fail(DECLINED, attempt="ch_1", now=NOW, cause="declined")
+    declined = payment().fail(DECLINED, stripe_attempt_id="ch_1", now=NOW, cause="declined")
 
-    succeeded = declined.succeed(attempt="ch_2", now=LATER, cause="paid")
+    succeeded = declined.succeed(stripe_attempt_id="ch_2", now=LATER, cause="paid")
 
     assert succeeded.failure is None
-    assert succeeded.attempt == "ch_2"
+    assert succeeded.stripe_attempt_id == "ch_2"
     assert succeeded.succeeded_at == LATER
     assert (succeeded.refundable_amount, succeeded.refundable_credits) == (999, 0)
     by_credits = paid_with_credits()
@@ -250,7 +252,7 @@ def test_success_makes_the_whole_price_refundable_and_forgets_the_decline() -> N
 
 def test_the_same_failure_twice_changes_nothing() -> None:
     known = in_status(FAILED)
-    assert known.fail(EXPIRED, attempt="ch_1", now=LATER, cause="again") is known
+    assert known.fail(EXPIRED, stripe_attempt_id="ch_1", now=LATER, cause="again") is known
 
 
 def test_a_failure_that_was_noted_before_does_not_stop_a_newer_attempt() -> None:
@@ -258,16 +260,16 @@ def test_a_failure_that_was_noted_before_does_not_stop_a_newer_attempt() -> None
     assert known.failed_attempts == ("ch_0",)
     assert known.status is PROCESSING
     assert known.note_failed_attempt("ch_0", now=LATER) is known
-    assert known.fail(DECLINED, attempt="ch_0", now=LATER, cause="late") is known
+    assert known.fail(DECLINED, stripe_attempt_id="ch_0", now=LATER, cause="late") is known
 
 
 def test_an_attempt_that_failed_is_not_processing_any_more() -> None:
     known = in_status(FAILED)
-    assert known.process(attempt="ch_1", now=LATER, cause="late") is known
+    assert known.process(stripe_attempt_id="ch_1", now=LATER, cause="late") is known
 
 
 def test_a_failure_without_a_known_attempt_still_fails_the_payment() -> None:
-    known = payment().fail(DECLINED, attempt=None, now=LATER, cause="declined")
+    known = payment().fail(DECLINED, stripe_attempt_id=None, now=LATER, cause="declined")
     assert known.status is FAILED
     assert known.failed_attempts == ()
 
@@ -275,7 +277,7 @@ def test_a_failure_without_a_known_attempt_still_fails_the_payment() -> None:
 def test_only_the_latest_failed_attempts_are_remembered() -> None:
     known = payment()
     for number in range(ATTEMPTS_LIMIT + 1):
-        known = known.fail(DECLINED, attempt=f"ch_{number}", now=LATER, cause="declined")
+        known = known.fail(DECLINED, stripe_attempt_id=f"ch_{number}", now=LATER, cause="declined")
     noted = known.note_failed_attempt("ch_new", now=LATER)
     assert len(known.failed_attempts) == len(noted.failed_attempts) == ATTEMPTS_LIMIT
     assert known.failed_attempts[-1] == f"ch_{ATTEMPTS_LIMIT}"
