@@ -95,22 +95,18 @@ class EventHandlers:
         return True
 
     async def on_checkout_session(self, event: EventSnapshot) -> bool:
-        if event.object == SELLS_NOTHING:
+        found = await self._find_by_session(event)
+        if found is None:
             return False
-        session = _expect(event, SessionSnapshot)
-        payment = await self._find_by_session(event, session)
-        if payment is None:
-            return False
+        payment, session = found
         await self._outcomes.observe_session(payment, session, cause=event.cause, is_current=False)
         return True
 
     async def on_checkout_session_payment_failed(self, event: EventSnapshot) -> bool:
-        if event.object == SELLS_NOTHING:
+        found = await self._find_by_session(event)
+        if found is None:
             return False
-        session = _expect(event, SessionSnapshot)
-        payment = await self._find_by_session(event, session)
-        if payment is None:
-            return False
+        payment, session = found
         await self._outcomes.observe_failed_session(payment, session, cause=event.cause)
         return True
 
@@ -160,14 +156,18 @@ class EventHandlers:
         return True
 
     async def _find_by_session(
-        self, event: EventSnapshot, session: SessionSnapshot
-    ) -> Payment | None:
+        self, event: EventSnapshot
+    ) -> tuple[Payment, SessionSnapshot] | None:
+        if event.object == SELLS_NOTHING:
+            return None
+        session = _expect(event, SessionSnapshot)
         reference = Reference(
             session.payment_id,
             session.deployment,
             stripe_checkout_session_id=session.stripe_checkout_session_id,
         )
-        return await self._payments.find(event, reference)
+        payment = await self._payments.find(event, reference)
+        return None if payment is None else (payment, session)
 
     async def _find_reported(
         self, event: EventSnapshot, stripe_payment_intent_id: str | None

@@ -1,7 +1,7 @@
 """The control API under ``/_sandbox``: what happens outside Stripe's API, told over HTTP.
 
 Bodies and answers are JSON; a body may be left out where every field has a default. A refusal has
-the shape of an API error, and a field nobody knows is refused.
+the shape of an API error, and an unknown field is refused.
 
     GET    /                                    time, endpoints, the PaymentMethod ids there are
     GET    /requests?method=&path=regex         the API requests that arrived
